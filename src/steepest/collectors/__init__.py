@@ -1,0 +1,1 @@
+"""Collectors: where a model meets a problem; no gradients."""

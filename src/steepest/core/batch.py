@@ -1,0 +1,130 @@
+"""What was collected: N trajectories of T decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def pick(tree: Any, index: Tensor | slice) -> Any:
+    """Rows `index` of every tensor in a tree of dicts and tuples; anything else stays as it is."""
+    if isinstance(tree, Tensor):
+        return tree[index]
+    if isinstance(tree, dict):
+        return {name: pick(part, index) for name, part in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(pick(part, index) for part in tree)
+    return tree
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N trajectories (responses, episodes, denoising chains) of T decisions (tokens, steps).
+
+    Frozen: a part never edits a batch, it returns ``batch.having(advantage=...)``.
+
+    obs        what the policy saw: a tensor [N, T, ...], or a tree of tensors [N, ...] (a prompt)
+    action     what it decided [N, T, ...]
+    logp       log-probability under the policy that acted [N, T]; None where that policy is the one
+               being trained, so that the first update needs no extra forward pass (the ratio is 1)
+    reward     [N, T]
+    mask       [N, T] float, 1 where a decision was made
+    key        [N] long: which prompt, start state or environment
+    advantage  [N, T] how much better than expected           (written by `credit`)
+    value      [N, T] the critic's estimate when it acted     (written by `credit`)
+    target     [N, T] what the critic should have said        (written by `credit`)
+    weight     [N, T] the share of each decision in the loss  (written by `reduce`)
+    info       more tensors [N, ...] by name, e.g. `next_obs`, `terminated`, `truncated`; and floats, which
+               the engine reports as metrics of the step
+    """
+
+    obs: Any
+    action: Any
+    logp: Tensor | None
+    reward: Tensor
+    mask: Tensor
+    key: Tensor
+    # None until the slot that writes them has run
+    advantage: Tensor = None  # type: ignore[assignment]
+    value: Tensor = None  # type: ignore[assignment]
+    target: Tensor = None  # type: ignore[assignment]
+    weight: Tensor = None  # type: ignore[assignment]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def score(self) -> Tensor:
+        """Undiscounted return of each trajectory [N]."""
+        return (self.reward * self.mask).sum(1)
+
+    @property
+    def length(self) -> Tensor:
+        """Decisions made in each trajectory [N]."""
+        return self.mask.sum(1)
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def having(self, **new: Any) -> Batch:
+        return replace(self, **new)
+
+    def rows(self, index: Tensor | slice) -> Batch:
+        return Batch(*(pick(getattr(self, f.name), index) for f in FIELDS))
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Consecutive pieces of at most `size` trajectories."""
+        for start in range(0, len(self), size):
+            yield self.rows(slice(start, start + size))
+
+    def decisions(self) -> Batch:
+        """The same decisions as N*T trajectories of one: for policies that see one `obs` at a time."""
+        n, t = self.mask.shape
+
+        def flat(x: Any) -> Any:
+            return x.reshape(n * t, 1, *x.shape[2:]) if isinstance(x, Tensor) else x
+
+        def tree(x: Any) -> Any:
+            return {k: tree(v) for k, v in x.items()} if isinstance(x, dict) else flat(x)
+
+        return Batch(
+            obs=tree(self.obs), action=tree(self.action), key=self.key.repeat_interleave(t), info={},
+            **{name: flat(getattr(self, name)) for name in ("logp", "reward", "mask", "advantage", "value", "target", "weight")},
+        )  # fmt: skip
+
+    def check(self) -> Batch:
+        """The batch itself, once it is known to be sound.
+
+        Raises ValueError where shapes disagree, a trajectory has no decision, or a reward or
+        log-probability is not finite; the message names the first offending index.
+        """
+        shape = self.mask.shape
+        if len(shape) != 2 or len(self.mask) == 0:
+            raise ValueError(f"batch.mask must be [N, T] with N > 0, not {list(shape)}: the collector made no trajectory")
+        for name in ("logp", "reward"):
+            x = getattr(self, name)
+            if x is None:
+                continue
+            if x.shape != shape:
+                raise ValueError(
+                    f"batch.{name} has shape {list(x.shape)}, but mask has {list(shape)}: "
+                    f"give one number for each of {shape[0]} trajectories x {shape[1]} decisions"
+                )
+            bad = ~torch.isfinite(x) & (self.mask > 0)
+            if bad.any():
+                n, t = (int(i) for i in bad.nonzero()[0])
+                raise ValueError(
+                    f"batch.{name}[{n}, {t}] is {float(x[n, t])}: {int(bad.sum())} of {int(self.mask.sum())} decisions "
+                    "are not finite. Look at the reward function or environment (reward) or at the last update (logp)"
+                )
+        if self.key.shape != shape[:1]:
+            raise ValueError(f"batch.key has shape {list(self.key.shape)}: give one key for each of {shape[0]} trajectories")
+        empty = (self.mask.sum(1) == 0).nonzero()
+        if len(empty):
+            raise ValueError(f"trajectory {int(empty[0])} of the batch has no decision: its mask row is all zero")
+        return self
+
+
+FIELDS = fields(Batch)

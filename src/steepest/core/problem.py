@@ -1,0 +1,106 @@
+"""The kinds of problem, as the rest of the house sees them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .stream import Stream
+
+
+class Problem(ABC):
+    """What can be solved. Made from plain options, frozen: it changes nothing and owns no generator."""
+
+    @abstractmethod
+    def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
+        """How good `policy` is: numbers by name, the first being the figure that matters (higher is better)."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """P prompts as tokens. `ids` [P, L] long, left-padded; `mask` [P, L] 1 on real tokens; `key` [P] long."""
+
+    ids: Tensor
+    mask: Tensor
+    key: Tensor
+
+
+class Language(Problem):
+    """Prompts to answer and a way to verify the answers.
+
+    tokenizer  a Transformers tokenizer with an end token and a pad token
+    max_new    the longest answer, in tokens
+    """
+
+    tokenizer: Any
+    max_new: int
+
+    @abstractmethod
+    def prompts(self, count: int, generator: torch.Generator) -> Prompts:
+        """`count` training prompts. `key` says which prompt it is: equal keys, equal prompts."""
+
+    @abstractmethod
+    def score(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Reward of each answer [N] float, for N prompts, tokens [N, T] long and mask [N, T]."""
+
+    @abstractmethod
+    def config(self) -> Any:
+        """The Transformers configuration of the small model that the problem was sized for."""
+
+    @property
+    def warmup(self) -> Any | None:
+        """How to pretrain that model before RL begins (`models.warmup.Warmup`), or None."""
+        return None
+
+
+class Control(Problem):
+    """Environments stepped as a batch. Spaces are Gymnasium's."""
+
+    observation_space: Any
+    action_space: Any
+
+    @abstractmethod
+    def make(self, count: int) -> Vector:
+        """`count` environments side by side."""
+
+
+class Vector(ABC):
+    """`count` environments in step. Its state can be taken and given back bitwise, unless `resumes` is False.
+
+    ``step`` resets finished environments by itself, in the same call; what it returns as `next_obs`
+    is always the true successor (the final observation of a finished episode), never the first one
+    of the next episode, which ``obs`` holds.
+    """
+
+    count: int
+    resumes: bool = True
+
+    @abstractmethod
+    def reset(self, rng: Stream) -> Tensor:
+        """Start every environment anew. -> obs [count, ...]"""
+
+    @abstractmethod
+    def step(self, action: Tensor) -> Step:
+        """One step of all."""
+
+    @abstractmethod
+    def get_state(self) -> dict[str, Tensor]:
+        """Everything that decides the future, as tensors by name (fixed names and shapes)."""
+
+    @abstractmethod
+    def set_state(self, state: dict[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """What `count` environments answered. `obs` is where to act next; `next_obs` the true successor."""
+
+    obs: Tensor  # [count, ...]
+    next_obs: Tensor  # [count, ...]
+    reward: Tensor  # [count]
+    terminated: Tensor  # [count] bool: the task ended, nothing follows
+    truncated: Tensor  # [count] bool: the clock ended, the value of next_obs still counts

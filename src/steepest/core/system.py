@@ -1,0 +1,94 @@
+"""A paper as three verbs, and the loop that runs them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .batch import Batch
+from .state import State
+from .stream import Stream
+
+
+@dataclass(frozen=True)
+class System:
+    """A paper, as three verbs. Making one allocates nothing.
+
+    init     (problem, rng) -> State           builds everything that will change
+    collect  (state, problem, rng) -> Batch    model meets problem, without gradients; or any frozen record
+    learn    (state, batch, rng) -> metrics    numbers by name
+    resumes  False where a live environment cannot give and take its state (rule 13)
+    """
+
+    init: Callable[[Any, Stream], State]
+    collect: Callable[[State, Any, Stream], Any]
+    learn: Callable[[State, Any, Stream], dict[str, Any]]
+    resumes: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of training: its number (from 1), its metrics, and the live State."""
+
+    step: int
+    metrics: dict[str, Any]
+    state: State
+
+
+def train(
+    system: System, problem: Any, *, steps: int, seed: int = 0, state: State | None = None, device: str | torch.device = "cpu"
+) -> Iterator[Record]:
+    """The loop. The caller's ``for`` body is the callback: log, evaluate, save, break.
+
+    Runs until ``state.step == steps``; a given `state` (from a checkpoint, or from another run) goes
+    on from where it is. Randomness depends on (seed, step) alone.
+    """
+    if steps < 0:
+        raise ValueError(f"steps must be at least 0, not {steps}")
+    if state is None:
+        state = begin(system, problem, seed=seed, device=device)
+    while state.step < steps:
+        rng = Stream(seed, state.step)
+        batch = system.collect(state, problem, rng / "collect")
+        if isinstance(batch, Batch):
+            batch.check()
+        metrics = system.learn(state, batch, rng / "learn")
+        state.step += 1
+        yield Record(state.step, metrics, state)
+
+
+def begin(system: System, problem: Any, *, seed: int = 0, device: str | torch.device = "cpu") -> State:
+    """The State before the first step."""
+    return system.init(problem, Stream(seed, "init")).to(device)
+
+
+def extends(parent: Callable[..., System]) -> Callable[[Callable[..., System]], Callable[..., System]]:
+    """Say that a system is its difference from `parent`: its ``**options`` are the parent's.
+
+    The signature shown by ``help()`` and by the command line becomes the parent's options under the
+    child's own, so that nothing is declared twice.
+    """
+
+    def mark(child: Callable[..., System]) -> Callable[..., System]:
+        own = inspect.signature(child)
+        rest = [p for p in own.parameters.values() if p.kind is p.VAR_KEYWORD]
+        if not rest:
+            raise TypeError(f"{child.__name__} extends {parent.__name__} but takes no **options to pass on")
+        mine = {name: p for name, p in own.parameters.items() if p.kind is not p.VAR_KEYWORD}
+        merged = {**inspect.signature(parent).parameters, **mine}
+        ordered = sorted(merged.values(), key=lambda p: (p.kind, p.name not in mine))
+
+        @functools.wraps(child)
+        def system(*args: Any, **options: Any) -> System:
+            return child(*args, **options)
+
+        system.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+        system.parent = parent  # type: ignore[attr-defined]
+        return system
+
+    return mark

@@ -1,0 +1,46 @@
+"""Returns and advantages over time. Pure: [N, T] in, [N, T] out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def reward_to_go(reward: Tensor, mask: Tensor, *, discount: float = 1.0, ended: Tensor | None = None) -> Tensor:
+    """sum_{k >= t} discount^(k-t) r_k, where the sum stops after a decision with `ended` [N, T] (an episode's last)."""
+    keep = discount * torch.ones_like(reward) if ended is None else discount * (1 - ended.to(reward))
+    out, later = torch.zeros_like(reward), torch.zeros_like(reward[:, 0])
+    for t in reversed(range(reward.shape[1])):
+        later = reward[:, t] * mask[:, t] + keep[:, t] * later
+        out[:, t] = later
+    return out
+
+
+def gae(
+    reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, *, discount: float, decay: float
+) -> Tensor:
+    """Generalised advantage estimates [N, T]; the critic's target is their sum with `value`. arXiv:1506.02438 eq. 16
+
+    d_t = r_t + discount (1 - terminated_t) V(s'_t) - V(s_t), where s'_t is the true successor;
+    A_t = d_t + discount decay (1 - terminated_t)(1 - truncated_t) A_{t+1}.
+
+    A truncated step bootstraps from its final observation but the trace stops there. The last column
+    counts as the end of what was seen: its trace is empty.
+    """
+    if not 0 <= discount <= 1 or not 0 <= decay <= 1:
+        raise ValueError(f"discount and decay must lie in [0, 1], not {discount} and {decay}")
+    alive = 1 - terminated.to(reward)
+    delta = reward + discount * alive * next_value - value
+    trace = discount * decay * alive * (1 - truncated.to(reward))
+    steps, later = delta.T.contiguous(), torch.zeros_like(delta[:, 0])  # time first: the loop reads whole rows
+    keep = trace.T.contiguous()
+    for t in reversed(range(len(steps))):
+        later = steps[t].addcmul_(keep[t], later)
+    return steps.T.contiguous()
+
+
+def standardize(x: Tensor, mask: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """Mean 0 and standard deviation 1 over the decisions that were made; one decision alone becomes 0."""
+    count = mask.sum().clamp(min=1)
+    away = (x - (x * mask).sum() / count) * mask
+    return away / ((away**2).sum() / count).sqrt().add(eps)

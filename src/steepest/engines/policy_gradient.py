@@ -1,0 +1,119 @@
+"""The engine that most papers fill: collect, select, credit, update the loss, write the memories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.batch import Batch
+from ..core.state import State
+from ..core.stream import Stream
+from ..core.system import System
+from ..losses import Loss, Reduce, Terms, token_mean
+from ..optimize.epochs import Update, epochs
+
+Select = Callable[[State, Batch], Batch]
+Credit = Callable[[State, Batch], "Tensor | dict[str, Tensor]"]
+After = Callable[[State, Batch], None]
+
+
+def keep(state: State, batch: Batch) -> Batch:
+    """Select everything."""
+    return batch
+
+
+def nothing(state: State, batch: Batch) -> None:
+    """Write no memory."""
+
+
+@dataclass(frozen=True)
+class PolicyObjective:
+    """sum over decisions of weight * loss(Terms), with only the terms that the loss needs."""
+
+    loss: Loss
+    reduce: Reduce
+
+    def weigh(self, batch: Batch) -> Batch:
+        share = token_mean(batch.mask)  # what metrics are averaged with
+        weight = share if self.reduce is token_mean else self.reduce(batch.mask)
+        return batch.having(weight=weight, info={"share": share})
+
+    def terms(self, state: State, batch: Batch) -> Terms:
+        needs = self.loss.needs
+        mask, extra = batch.mask, {}
+        if "entropy" in needs:
+            new, extra["entropy"] = state.policy.logp_entropy(batch.obs, batch.action, mask)
+        else:
+            new = state.policy.logp(batch.obs, batch.action, mask)
+        if "ref" in needs and hasattr(state, "reference"):
+            with torch.no_grad():
+                extra["ref"] = state.reference.logp(batch.obs, batch.action, mask)
+        if "value" in needs and hasattr(state, "critic"):
+            extra["value"] = state.critic.value(batch.obs, batch.action, mask)
+        old = new.detach() if batch.logp is None else batch.logp
+        return Terms(new, old, batch.advantage, mask, old_value=batch.value, target=batch.target, **extra)
+
+    def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = self.terms(state, batch)
+        value, metrics = self.loss(terms)
+        if batch.weight is None:
+            raise ValueError("the batch has no weights: call objective.weigh(batch) on the whole minibatch first")
+        weight, made = batch.weight, batch.mask > 0
+        total = (torch.where(made, value, 0.0) * weight).sum()
+        with torch.no_grad():
+            metrics = {"kl": terms.ratio - 1 - terms.log_ratio, **metrics}
+            sums = {k: (torch.where(made, v.detach(), 0.0) * batch.info["share"]).sum() for k, v in metrics.items()}
+        return total, {"loss": total.detach(), **sums}
+
+
+def policy_gradient(
+    *,
+    init: Callable[[Any, Stream], State],
+    collect: Callable[[State, Any, Stream], Batch],
+    credit: Credit,
+    loss: Loss,
+    reduce: Reduce = token_mean,
+    update: Update = epochs(),
+    select: Select = keep,
+    after: After = nothing,
+) -> System:
+    """collect -> select -> credit -> update(reduce(loss)) -> after.
+
+    init     builds the State: `policy`, and `critic`, `reference` or memories as the slots need them
+    collect  data: (state, problem, rng) -> Batch
+    select   which data: (state, batch) -> Batch, once a step
+    credit   (state, batch) -> advantage [N, T] or [N, 1]; a method with a critic returns
+             dict(advantage=, value=, target=). Once a step
+    loss     at every decision, pure; may run many times a step
+    reduce   how decisions are averaged
+    update   how the loss becomes parameters
+    after    writes memories, once a step
+
+    A batch whose advantages are all zero is skipped (no optimizer step) unless a critic learns from it:
+    Adam would turn the noise that remains into full-size steps.
+    """
+    objective = PolicyObjective(loss, reduce)
+
+    def learn(state: State, batch: Batch, rng: Stream) -> dict[str, Any]:
+        collected = {"score": float(batch.score.mean()), "length": float(batch.length.mean())}
+        collected |= {name: x for name, x in batch.info.items() if isinstance(x, float)}
+        batch = select(state, batch)
+        given = credit(state, batch)
+        if isinstance(given, Tensor):
+            given = {"advantage": given}
+        batch = batch.having(**{name: x.expand_as(batch.mask) * batch.mask for name, x in given.items()})
+        if "value" not in loss.needs and not bool(batch.advantage.any()):
+            after(state, batch)
+            return {**collected, "skipped": 1.0}
+        if batch.logp is None and not getattr(update, "single", False):
+            with torch.no_grad():
+                batch = batch.having(logp=state.policy.logp(batch.obs, batch.action, batch.mask))
+        metrics = update(state, objective, batch, rng)
+        after(state, batch)
+        return {**collected, **metrics}
+
+    return System(init, collect, learn)

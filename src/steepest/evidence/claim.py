@@ -1,0 +1,67 @@
+"""A claim: two systems that differ in what the paper says matters, a problem, and a number to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ..core.state import State
+from ..core.system import System
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished training run, as a claim's `measure` sees it."""
+
+    seed: int
+    steps: list[dict[str, Any]]  # the metrics of every step
+    state: State
+    problem: Any
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The sentence of a system's card, as an experiment that anyone can run.
+
+    says       the sentence that is tested
+    problem    ``partial(AddCliff, width=6)``: also what ``steepest train`` runs by default
+    ours       ``partial(grpo, lr=2e-4)``: scaled-down options live here, never in the system
+    baseline   the same for the baseline, tuned with the same care
+    measure    Run -> number, higher is better (return minus the quantity where lower is)
+    unit       what the number is, in words, e.g. "accuracy on 3-6 digit sums"
+    steps      training steps of ours
+    seeds      paired runs, seeds 0, 1, ...; fixed before the first run
+    baseline_steps  training steps of the baseline; None: the same
+    vary       the problem's option that takes the seed (a random instance for each pair), or None
+    margin     the gap that the paper's claim must exceed; 0 unless the claim is "no worse than"
+    tried      what was tried beforehand and what was tuned, on which seeds
+    """
+
+    says: str
+    problem: partial[Any]
+    ours: partial[System]
+    baseline: partial[System]
+    measure: Callable[[Run], float]
+    unit: str
+    steps: int
+    seeds: int = 5
+    baseline_steps: int | None = None
+    vary: str | None = None
+    margin: float = 0.0
+    tried: str = ""
+    figure: str = field(default="score")  # the metric that curves show
+
+
+def tail(metric: str, share: float = 0.1) -> Callable[[Run], float]:
+    """The mean of a metric over the last `share` of the steps that reported it."""
+
+    def measure(run: Run) -> float:
+        rows = [step[metric] for step in run.steps if metric in step]
+        if not rows:
+            raise ValueError(f"no step reported {metric!r}; reported were {sorted(run.steps[-1])}")
+        last = rows[-max(1, round(share * len(rows))) :]
+        return sum(last) / len(last)
+
+    return measure

@@ -1,0 +1,137 @@
+"""What a policy-gradient loss may look at, and how losses combine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+LOG_RATIO_MAX = 20.0  # exp(20) is already absurd; beyond it float32 overflows and 0 * inf is NaN
+
+
+class Missing(ValueError):
+    """A loss asked for a term that nobody computed."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """N trajectories x T decisions, whatever a decision is: a token, an action, a denoising step.
+
+    new        log-probability under the policy being trained, with gradient [N, T]
+    old        log-probability under the policy that acted [N, T]
+    advantage  how much better than expected [N, T]
+    mask       1 where a decision was made [N, T]
+    ref        log-probability under the frozen reference policy [N, T], if a loss needs it
+    entropy    of the policy being trained, with gradient [N, T], if a loss needs it
+    value      the critic's estimate, with gradient [N, T], if a loss needs it
+    old_value  the critic's estimate when it acted [N, T]
+    target     what the critic should have said [N, T]
+    """
+
+    new: Tensor
+    old: Tensor
+    advantage: Tensor
+    mask: Tensor
+    # None where no loss needs it; a Loss raises Missing before its function could see None
+    ref: Tensor = None  # type: ignore[assignment]
+    entropy: Tensor = None  # type: ignore[assignment]
+    value: Tensor = None  # type: ignore[assignment]
+    old_value: Tensor = None  # type: ignore[assignment]
+    target: Tensor = None  # type: ignore[assignment]
+
+    @functools.cached_property
+    def log_ratio(self) -> Tensor:
+        return (self.new - self.old).clamp(-LOG_RATIO_MAX, LOG_RATIO_MAX)
+
+    @functools.cached_property
+    def ratio(self) -> Tensor:
+        return self.log_ratio.exp()
+
+
+class Value(NamedTuple):
+    """A loss at every decision [N, T], and what it has to report: [N, T] tensors by name, averaged later."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor]
+
+
+class Loss:
+    """A loss term: Terms -> (values [N, T], metrics). Terms add and scale, as in a paper's objective.
+
+    >>> objective = clip(low=0.2, high=0.28) + 0.04 * k3()
+    >>> sorted(objective.needs)
+    ['ref']
+    """
+
+    def __init__(self, fn: Callable[[Terms], Any], needs: frozenset[str] = frozenset(), name: str = "loss"):
+        self.fn, self.needs, self.name = fn, needs, name
+
+    def __call__(self, terms: Terms) -> Value:
+        for need in self.needs:
+            if getattr(terms, need) is None:
+                raise Missing(f"the loss {self.name} needs Terms.{need}, which is None: {WAY_OUT[need]}")
+        out = self.fn(terms)
+        return Value(*out) if isinstance(out, tuple) else Value(out, {})
+
+    def __add__(self, other: Loss) -> Loss:
+        def fn(terms: Terms) -> Value:
+            a, b = self(terms), other(terms)
+            return Value(a.loss + b.loss, {**a.metrics, **b.metrics})
+
+        return Loss(fn, self.needs | other.needs, f"{self.name} + {other.name}")
+
+    def __rmul__(self, weight: float) -> Loss:
+        def fn(terms: Terms) -> Value:
+            value, metrics = self(terms)
+            return Value(weight * value, metrics)
+
+        return Loss(fn, self.needs, f"{weight:g} * {self.name}")
+
+    def __neg__(self) -> Loss:
+        return -1.0 * self
+
+    def __sub__(self, other: Loss) -> Loss:
+        return self + (-1.0) * other
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+WAY_OUT = {
+    "ref": "give the State a `reference` (a system with kl > 0 does)",
+    "entropy": "use a policy whose `logp_entropy` gives it",
+    "value": "give the State a `critic` and use a credit that returns value and target",
+    "old_value": "use a credit that returns value and target (see steepest.credit.gae)",
+    "target": "use a credit that returns value and target (see steepest.credit.gae)",
+}
+
+
+def loss(*needs: str) -> Callable[[Callable[..., Any]], Callable[..., Loss]]:
+    """Turn ``fn(terms, **options) -> [N, T]`` or ``-> ([N, T], metrics)`` into a factory of Loss.
+
+    >>> @loss()
+    ... def advantage_weighted(t, *, cap=20.0):
+    ...     return -t.new * t.advantage.clamp(max=cap)
+    >>> advantage_weighted(cap=2.0)
+    advantage_weighted(cap=2.0)
+    """
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Loss]:
+        @functools.wraps(fn)
+        def factory(**options: Any) -> Loss:
+            shown = ", ".join(f"{k}={v}" for k, v in options.items())
+            return Loss(functools.partial(fn, **options), frozenset(needs), f"{fn.__name__}({shown})")
+
+        del factory.__wrapped__  # help() must show the options, not the terms
+        return factory
+
+    return decorate
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x [N, T] over the decisions that were made; 0 if there is none."""
+    return torch.where(mask > 0, x, 0.0).sum() / mask.sum().clamp(min=1)

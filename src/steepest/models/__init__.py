@@ -1,0 +1,1 @@
+"""Models: all that has parameters."""

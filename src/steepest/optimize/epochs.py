@@ -1,0 +1,101 @@
+"""The ordinary update: shuffle, slice, step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..core.batch import Batch
+from ..core.state import State
+from ..core.stream import Stream
+
+
+class Objective(Protocol):
+    """What an engine gives an update: weights for a whole minibatch, then the loss of any part of it."""
+
+    def weigh(self, batch: Batch) -> Batch: ...
+
+    def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar loss, with gradient, and metrics as scalars that add up over the parts of a minibatch."""
+
+
+Update = Callable[[State, Objective, Batch, Stream], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Pass `count` times over the batch in shuffled `minibatches`, one optimizer step for each.
+
+    count        passes over the batch
+    minibatches  optimizer steps a pass
+    micro        rows whose gradient is computed at once; None: the whole minibatch. The gradient is the same
+    max_norm     the gradient is scaled down to this Euclidean norm; inf: never
+    max_kl       stop at the end of a pass in which the mean estimated KL(old || new) exceeds this; None: never
+    optimizer    which of the State's optimizers steps
+    """
+
+    count: int = 1
+    minibatches: int = 1
+    micro: int | None = None
+    max_norm: float = 1.0
+    max_kl: float | None = None
+    optimizer: str = "policy"
+
+    def __post_init__(self) -> None:
+        for name in ("count", "minibatches", "micro"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        if not self.max_norm > 0:
+            raise ValueError(f"max_norm must be positive, not {self.max_norm}; use inf to leave gradients alone")
+
+    @property
+    def single(self) -> bool:
+        """One optimizer step a batch: the policy that acted is the one being trained."""
+        return self.count == 1 and self.minibatches == 1
+
+    def __call__(self, state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
+        if getattr(state.policy, "markov", False):  # decisions stand alone, so minibatches are drawn over them
+            batch = batch.decisions()
+        rows = len(batch)
+        if rows < self.minibatches:
+            raise ValueError(f"a batch of {rows} rows cannot be cut into {self.minibatches} minibatches: collect more or cut fewer")
+        optimizer = state.optimizers[self.optimizer]
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        size = -(-rows // self.minibatches)
+        metrics: dict[str, Tensor] = {}
+        for epoch in range(self.count):
+            if self.single:
+                shuffled = batch
+            else:
+                order = torch.randperm(rows, generator=(rng / epoch).torch())
+                shuffled = batch.rows(order.to(batch.mask.device))
+            sums: dict[str, Tensor] = {}
+            steps = 0
+            for minibatch in shuffled.split(size):
+                minibatch = objective.weigh(minibatch)
+                optimizer.zero_grad(set_to_none=True)
+                for part in minibatch.split(self.micro or size):
+                    value, reported = objective(state, part)
+                    value.backward()
+                    for name, number in reported.items():
+                        sums[name] = sums[name] + number if name in sums else number
+                norm = torch.nn.utils.clip_grad_norm_(params, self.max_norm)
+                sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
+                optimizer.step()
+                steps += 1
+            metrics = {name: total / steps for name, total in sums.items()}
+            if self.max_kl is not None and metrics["kl"] > self.max_kl:
+                break
+        return {name: float(number) for name, number in metrics.items()}
+
+
+def epochs(
+    count: int = 1, *, minibatches: int = 1, micro: int | None = None, max_norm: float = 1.0, max_kl: float | None = None
+) -> Epochs:
+    """Shuffle, slice, step: see `Epochs`."""
+    return Epochs(count, minibatches, micro, max_norm, max_kl)

@@ -1,0 +1,1 @@
+"""Problems: what can be solved, and rewards that verify."""

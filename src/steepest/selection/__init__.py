@@ -1,0 +1,1 @@
+"""Selection: which data, in which order, with which weight. Pure functions Batch -> Batch."""

@@ -1,0 +1,1 @@
+"""One folder a family of the catalog, one file a paper."""
