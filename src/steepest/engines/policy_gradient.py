@@ -40,7 +40,7 @@ class PolicyObjective:
     def weigh(self, batch: Batch) -> Batch:
         share = token_mean(batch.mask)  # what metrics are averaged with
         weight = share if self.reduce is token_mean else self.reduce(batch.mask)
-        return batch.having(weight=weight, info={"share": share})
+        return batch.having(weight=weight, info={"share": share, "full": bool(batch.mask.all())})
 
     def terms(self, state: State, batch: Batch) -> Terms:
         needs = self.loss.needs
@@ -57,17 +57,29 @@ class PolicyObjective:
         old = new.detach() if batch.logp is None else batch.logp
         return Terms(new, old, batch.advantage, mask, old_value=batch.value, target=batch.target, **extra)
 
+    def value(self, state: State, batch: Batch) -> Tensor:
+        return self.total(self.loss(self.terms(state, batch)).loss, batch)
+
+    def total(self, value: Tensor, batch: Batch) -> Tensor:
+        if batch.weight is None:
+            raise ValueError("the batch has no weights: call objective.weigh(batch) on the whole minibatch first")
+        return weighted(value, batch.weight, batch)
+
     def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         terms = self.terms(state, batch)
         value, metrics = self.loss(terms)
-        if batch.weight is None:
-            raise ValueError("the batch has no weights: call objective.weigh(batch) on the whole minibatch first")
-        weight, made = batch.weight, batch.mask > 0
-        total = (torch.where(made, value, 0.0) * weight).sum()
+        total = self.total(value, batch)
         with torch.no_grad():
             metrics = {"kl": terms.ratio - 1 - terms.log_ratio, **metrics}
-            sums = {k: (torch.where(made, v.detach(), 0.0) * batch.info["share"]).sum() for k, v in metrics.items()}
+            sums = {name: weighted(x.detach().to(value.dtype), batch.info["share"], batch) for name, x in metrics.items()}
         return total, {"loss": total.detach(), **sums}
+
+
+def weighted(x: Tensor, weight: Tensor, batch: Batch) -> Tensor:
+    """sum of weight * x, all [N, T], over the decisions that were made. What lies under the mask may be NaN."""
+    if batch.info["full"]:
+        return torch.dot(x.reshape(-1), weight.to(x.dtype).reshape(-1))
+    return (torch.where(batch.mask > 0, x, 0.0) * weight).sum()
 
 
 def policy_gradient(

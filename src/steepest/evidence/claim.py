@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,8 @@ class Claim:
     vary       the problem's option that takes the seed (a random instance for each pair), or None
     margin     the gap that the paper's claim must exceed; 0 unless the claim is "no worse than"
     tried      what was tried beforehand and what was tuned, on which seeds
+    figure     the metric that learning curves show
+    why        a sentence on why, when it is recorded as not shown
     """
 
     says: str
@@ -51,17 +53,18 @@ class Claim:
     vary: str | None = None
     margin: float = 0.0
     tried: str = ""
-    figure: str = field(default="score")  # the metric that curves show
+    figure: str = "score"
+    why: str = ""
 
 
 def tail(metric: str, share: float = 0.1) -> Callable[[Run], float]:
     """The mean of a metric over the last `share` of the steps that reported it."""
+    return partial(mean_of_last, metric=metric, share=share)
 
-    def measure(run: Run) -> float:
-        rows = [step[metric] for step in run.steps if metric in step]
-        if not rows:
-            raise ValueError(f"no step reported {metric!r}; reported were {sorted(run.steps[-1])}")
-        last = rows[-max(1, round(share * len(rows))) :]
-        return sum(last) / len(last)
 
-    return measure
+def mean_of_last(run: Run, *, metric: str, share: float) -> float:
+    rows = [step[metric] for step in run.steps if metric in step]
+    if not rows:
+        raise ValueError(f"no step reported {metric!r}; reported were {sorted(run.steps[-1])}")
+    last = rows[-max(1, round(share * len(rows))) :]
+    return sum(last) / len(last)

@@ -23,6 +23,9 @@ def surrogate(t: Terms) -> Tensor:
 @loss()
 def clip(t: Terms, *, low: float = 0.2, high: float = 0.2) -> tuple[Tensor, dict[str, Tensor]]:
     """max(-r A, -clip(r, 1 - low, 1 + high) A): no reward for leaving the band. arXiv:1707.06347 eq. 7"""
-    bounded = t.ratio.clamp(1 - low, 1 + high)
-    value = torch.maximum(-t.ratio * t.advantage, -bounded * t.advantage)
-    return value, {"clipped": (bounded != t.ratio).float()}
+    free = t.ratio * t.advantage
+    with torch.no_grad():  # beyond the band the value is a constant: no gradient need pass the clamp to find out
+        bounded = t.ratio.clamp(1 - low, 1 + high)
+        held = bounded * t.advantage
+        beyond = bounded != t.ratio
+    return -torch.where(free <= held, free, held), {"clipped": beyond}

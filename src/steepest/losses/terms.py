@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import hardtanh
 
 LOG_RATIO_MAX = 20.0  # exp(20) is already absurd; beyond it float32 overflows and 0 * inf is NaN
 
@@ -45,7 +47,7 @@ class Terms:
 
     @functools.cached_property
     def log_ratio(self) -> Tensor:
-        return (self.new - self.old).clamp(-LOG_RATIO_MAX, LOG_RATIO_MAX)
+        return hardtanh(self.new - self.old, -LOG_RATIO_MAX, LOG_RATIO_MAX)  # a clamp whose gradient is one operation
 
     @functools.cached_property
     def ratio(self) -> Tensor:
@@ -101,13 +103,13 @@ class Loss:
         return self.name
 
 
-WAY_OUT = {
+WAY_OUT = MappingProxyType({
     "ref": "give the State a `reference` (a system with kl > 0 does)",
     "entropy": "use a policy whose `logp_entropy` gives it",
     "value": "give the State a `critic` and use a credit that returns value and target",
     "old_value": "use a credit that returns value and target (see steepest.credit.gae)",
     "target": "use a credit that returns value and target (see steepest.credit.gae)",
-}
+})
 
 
 def loss(*needs: str) -> Callable[[Callable[..., Any]], Callable[..., Loss]]:

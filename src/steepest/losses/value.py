@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from .terms import Terms, loss
 
@@ -11,7 +12,7 @@ from .terms import Terms, loss
 @loss("value", "target")
 def squared(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
     """(V - target)^2 / 2"""
-    value = 0.5 * (t.value - t.target) ** 2
+    value = 0.5 * mse_loss(t.value, t.target, reduction="none")
     return value, {"value_loss": value}
 
 

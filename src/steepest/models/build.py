@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.live import Live
+from ..core.pairs import Preferences
 from ..core.problem import Control, Language
 from ..core.state import State
 from ..core.stream import Stream
@@ -16,63 +18,88 @@ from ..core.stream import Stream
 
 @singledispatch
 def policy_for(problem: Any, rng: Stream, **options: Any) -> nn.Module:
-    """The policy that fits the problem's observations and actions. `options` are the model's own."""
+    """The policy that fits the problem's observations and actions.
+
+    model, temperature       of a Language problem's, see `language_policy`
+    width, depth, normalize  of a Control problem's, see `control_policy`
+    """
     raise TypeError(
         f"no policy is known for {type(problem).__name__}: it is neither a Language nor a Control problem; give `init` yourself"
     )
 
 
 @policy_for.register
-def _(problem: Language, rng: Stream, **options: Any) -> nn.Module:
+def _(problem: Language, rng: Stream, *, model: str | None = None, temperature: float = 1.0, **_: Any) -> nn.Module:
     from .language import language_policy  # imports transformers, which control users need not wait for
 
-    return language_policy(problem, rng, **options)
+    return language_policy(problem, rng, model=model, temperature=temperature)
 
 
 @policy_for.register
-def _(problem: Control, rng: Stream, **options: Any) -> nn.Module:
+def _(problem: Control, rng: Stream, *, width: int = 64, depth: int = 2, normalize: bool = False, **_: Any) -> nn.Module:
     from .control import control_policy
 
-    return control_policy(problem, rng, **options)
+    return control_policy(problem, rng, width=width, depth=depth, normalize=normalize)
+
+
+@policy_for.register
+def _(problem: Preferences, rng: Stream, **_: Any) -> nn.Module:
+    from .tabular import TabularSoftmax
+
+    return TabularSoftmax(problem.log_reference)
 
 
 @singledispatch
-def critic_for(problem: Any, rng: Stream, policy: nn.Module) -> nn.Module:
-    """A critic for the problem: ``value(obs, action, mask) -> [N, T]``."""
+def critic_for(problem: Any, rng: Stream, policy: Any, **options: Any) -> nn.Module:
+    """A critic for the problem: ``value(obs, action, mask) -> [N, T]``. `options` are those of `policy_for`."""
     raise TypeError(
         f"no critic is known for {type(problem).__name__}: it is neither a Language nor a Control problem; give `init` yourself"
     )
 
 
 @critic_for.register
-def _(problem: Language, rng: Stream, policy: nn.Module) -> nn.Module:
+def _(problem: Language, rng: Stream, policy: Any, **_: Any) -> nn.Module:
     from .language import TokenValue
 
     return TokenValue(policy, rng)
 
 
 @critic_for.register
-def _(problem: Control, rng: Stream, policy: nn.Module) -> nn.Module:
+def _(problem: Control, rng: Stream, policy: Any, *, width: int = 64, depth: int = 2, **_: Any) -> nn.Module:
     from .control import control_critic
 
-    return control_critic(problem, rng)
+    return control_critic(problem, rng, width=width, depth=depth, norm=getattr(policy, "norm", None))
 
 
-def actor_state(problem: Any, rng: Stream, *, lr: float, critic: bool = False, reference: bool = False, **model: Any) -> State:
+@singledispatch
+def experience_for(problem: Any, rng: Stream, envs: int) -> dict[str, nn.Module]:
+    """What a collector of `collectors.experience` keeps in State from one step to the next, by name."""
+    return {}
+
+
+@experience_for.register
+def _(problem: Control, rng: Stream, envs: int) -> dict[str, nn.Module]:
+    return {"live": Live(problem, envs, rng)}
+
+
+def actor_state(
+    problem: Any, rng: Stream, *, lr: float, critic: bool = False, reference: bool = False, envs: int = 8, **model: Any
+) -> State:
     """State with `policy`, if asked a `critic` and a frozen `reference`, and one Adam over policy and critic.
 
     lr     learning rate
-    model  options of the model (see `policy_for`)
+    envs   environments side by side, on a Control problem (`live`)
+    model  options of the model (see `policy_for`); those that the problem's model does not have are ignored
     """
     if not lr > 0:
         raise ValueError(f"lr must be positive, not {lr}")
     policy = policy_for(problem, rng / "policy", **model)
     parts: dict[str, nn.Module] = {"policy": policy}
     if critic:
-        parts["critic"] = critic_for(problem, rng / "critic", policy)
+        parts["critic"] = critic_for(problem, rng / "critic", policy, **model)
     if reference:
         parts["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
-    state = State(**parts)
+    state = State(**parts, **experience_for(problem, rng / "live", envs))
     trained = [p for name in ("policy", "critic") if name in parts for p in parts[name].parameters() if p.requires_grad]
     state.optimizers["policy"] = torch.optim.Adam(trained, lr, eps=1e-5, fused=True)
     return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ class Objective(Protocol):
 
     def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss, with gradient, and metrics as scalars that add up over the parts of a minibatch."""
+
+    def value(self, state: State, batch: Batch) -> Tensor:
+        """The loss alone, where nobody would read the metrics."""
 
 
 Update = Callable[[State, Objective, Batch, Stream], dict[str, Any]]
@@ -69,6 +73,8 @@ class Epochs:
         size = -(-rows // self.minibatches)
         metrics: dict[str, Tensor] = {}
         for epoch in range(self.count):
+            last = epoch == self.count - 1
+            report = last or self.max_kl is not None
             if self.single:
                 shuffled = batch
             else:
@@ -79,19 +85,33 @@ class Epochs:
             for minibatch in shuffled.split(size):
                 minibatch = objective.weigh(minibatch)
                 optimizer.zero_grad(set_to_none=True)
-                for part in minibatch.split(self.micro or size):
-                    value, reported = objective(state, part)
+                for part in (minibatch,) if self.micro is None else minibatch.split(self.micro):
+                    value, reported = objective(state, part) if report else (objective.value(state, part), {})
                     value.backward()
                     for name, number in reported.items():
                         sums[name] = sums[name] + number if name in sums else number
-                norm = torch.nn.utils.clip_grad_norm_(params, self.max_norm)
-                sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
+                norm = scale_down(params, self.max_norm)
+                if report:
+                    sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
                 optimizer.step()
                 steps += 1
-            metrics = {name: total / steps for name, total in sums.items()}
+            if report:
+                metrics = {name: total / steps for name, total in sums.items()}
             if self.max_kl is not None and metrics["kl"] > self.max_kl:
                 break
         return {name: float(number) for name, number in metrics.items()}
+
+
+def scale_down(params: list[Tensor], max_norm: float) -> Tensor:
+    """Scale the gradients so that their Euclidean norm is at most `max_norm`; -> the norm before.
+
+    What `torch.nn.utils.clip_grad_norm_` does, without its sorting by device and type: a third of the time on small nets.
+    """
+    grads = [p.grad for p in params if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    if max_norm < math.inf:
+        torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp_(max=1.0))
+    return norm
 
 
 def epochs(

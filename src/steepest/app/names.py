@@ -1,0 +1,107 @@
+"""A name becomes an object once, here. Everything is found by reading the package's source, so that nothing heavy is imported."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..core import System
+    from ..evidence import Claim
+
+HOME = Path(__file__).parents[1]
+
+
+def all_systems() -> dict[str, str]:
+    """Family by slug, of every system that has a file."""
+    families = [m.name for m in pkgutil.iter_modules([str(HOME / "systems")]) if m.ispkg]
+    return {m.name: family for family in families for m in pkgutil.iter_modules([str(HOME / "systems" / family)])}
+
+
+def all_problems() -> dict[str, str]:
+    """Module by class name, of every problem of the library that can be made from options: a dataclass below `Problem`."""
+    bases: dict[str, list[str]] = {name: ["Problem"] for name in ("Language", "Control")}
+    found: dict[str, str] = {}
+    for module in pkgutil.iter_modules([str(HOME / "problems")]):
+        for node in ast.parse((HOME / "problems" / f"{module.name}.py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                bases[node.name] = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
+                if any("dataclass" in ast.unparse(mark) for mark in node.decorator_list):
+                    found[node.name] = module.name
+
+    def below(name: str) -> bool:
+        return name == "Problem" or any(below(base) for base in bases.get(name, ()))
+
+    return {name: module for name, module in sorted(found.items()) if below(name)}
+
+
+def find_system(name: str) -> Callable[..., System]:
+    """The function of that name; raises ValueError and suggests the nearest."""
+    known = all_systems()
+    if name not in known:
+        raise ValueError(f"no system is called {name!r}{planned(name)}{nearest(name, known)}. `steepest list` names all of them")
+    found = getattr(importlib.import_module(f"steepest.systems.{known[name]}.{name}"), name, None)
+    if not callable(found):
+        raise ValueError(f"systems/{known[name]}/{name}.py defines no function {name}: it is a part, not a system")
+    return found
+
+
+def planned(name: str) -> str:
+    """What to add where the name is that of a paper of the catalog."""
+    from .catalog import papers
+
+    return " yet: it is planned" if any(slug == name for slug, *_ in papers()) else ""
+
+
+def find_problem(name: str) -> Callable[..., Any]:
+    """What makes the problem of that name from its options: one of the library's own, or any Gymnasium id."""
+    known = all_problems()
+    plain = {own.lower().replace("_", ""): own for own in known}
+    own = name if name in known else plain.get(name.lower().replace("-", "").replace("_", ""))
+    if own is not None:
+        return getattr(importlib.import_module(f"steepest.problems.{known[own]}"), own)
+    import gymnasium
+
+    try:
+        gymnasium.spec(name)
+    except Exception as error:  # what a module of the user's own raises while it registers is told, whatever it is
+        others = [*known, *gymnasium.registry]
+        raise ValueError(
+            f"no problem is called {name!r}{nearest(name, others)}. The library's own are {', '.join(known)}; "
+            f"any other is an id that Gymnasium knows ({str(error).splitlines()[0]})"
+        ) from error
+    gym: Any = importlib.import_module("steepest.problems.gym")
+    return partial(gym.Gym, id=name)
+
+
+def find_claim(name: str) -> Claim | None:
+    """The claim of a system, or None where it has none."""
+    family = all_systems().get(name)
+    if family is None or not (HOME / "evidence" / family / f"{name}.py").exists():
+        return None
+    return importlib.import_module(f"steepest.evidence.{family}.{name}").claim
+
+
+def problem_name(make: Any) -> str:
+    """The name by which `find_problem` finds what `make` makes; raises ValueError where it finds something else."""
+    built = make.func if isinstance(make, partial) else make
+    name = str(make.keywords["id"]) if built.__name__ == "Gym" and "id" in getattr(make, "keywords", {}) else built.__name__
+    found = find_problem(name)
+    if (found.func if isinstance(found, partial) else found) is not built:
+        raise ValueError(f"{built.__module__}.{built.__qualname__} cannot be found by its name {name!r}")
+    return name
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """"; nearest: a, b", or nothing where nothing is near."""
+    plain: dict[str, str] = {}
+    for other in known:
+        plain.setdefault(other.lower().replace("-", "_"), other)
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), plain, 3, 0.55)
+    return f"; nearest: {', '.join(plain[found] for found in close)}" if close else ""

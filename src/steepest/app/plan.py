@@ -1,0 +1,147 @@
+"""What a run is: names and options, as JSON, from which a system and its problem are built again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .names import find_claim, find_problem, find_system, problem_name
+from .options import annotations, coerce, plain
+
+RUN, CHECKPOINTS = "run.json", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a run. `claimed`: what the claim sets and no flag can say (a function in a slot) is taken from it."""
+
+    system: str
+    options: dict[str, Any]
+    problem: str
+    problem_options: dict[str, Any]
+    claimed: bool
+    seed: int
+    steps: int
+    every_save: int | None
+    tracker: tuple[str, ...]
+    threads: int
+    device: str
+    figure: str
+    started: int  # seconds of the clock: names the run for trackers
+    command: tuple[str, ...]
+
+    def make(self) -> tuple[Any, Any]:
+        """The system and the problem. Raises before any work where an option is wrong."""
+        system, problem = makers(self.system, self.problem, self.claimed)
+        return system(**coerce(system, self.options)), problem(**coerce(problem, self.problem_options))
+
+    def json(self) -> dict[str, Any]:
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def read(cls, notes: dict[str, Any], where: Path) -> Plan:
+        """From `run.json` or a checkpoint's notes."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        absent = [name for name in names if name not in notes]
+        if absent:
+            raise ValueError(
+                f"{where} does not say {', '.join(absent)}: `steepest train` did not write it. Build its system yourself and "
+                "call steepest.core.save.restore"
+            )
+        given = {name: tuple(notes[name]) if isinstance(notes[name], list) else notes[name] for name in names}
+        return cls(**given)
+
+
+def makers(system: str, problem: str, claimed: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What builds both from plain options."""
+    claim = find_claim(system) if claimed else None
+    builders = find_system(system), find_problem(problem)
+    if claim is None:
+        return builders
+    made = [partial(f, **kept) if (kept := slots(p)) else f for f, p in zip(builders, (claim.ours, claim.problem), strict=True)]
+    return made[0], made[1]
+
+
+def slots(made: partial[Any]) -> dict[str, Any]:
+    """What a claim sets that no flag can say."""
+    hints = annotations(made.func)
+    return {name: value for name, value in made.keywords.items() if name != "id" and not plain(hints.get(name))}
+
+
+def usual_problem(claim: Any) -> str | None:
+    """The name of a claim's problem."""
+    return problem_name(claim.problem) if claim else None
+
+
+# ------------------------------------------------------------------------------------ folders of runs
+
+
+def fresh_folder(plan: Plan) -> Path:
+    """runs/SYSTEM-PROBLEM-SEED, with -2, -3, ... where that is taken."""
+    name = f"{plan.system}-{plan.problem}-{plan.seed}".replace("/", "_").replace(":", "_")
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def find_run(folder: Path) -> tuple[Plan, Path | None, Path | None]:
+    """The plan, the run's folder and the checkpoint of what a user named: a run or one of its checkpoints."""
+    from ..core.save import NOTES, latest, read_notes
+
+    if (folder / RUN).is_file():
+        try:
+            notes = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{folder / RUN} is no JSON ({error}): resume one of {folder / CHECKPOINTS} instead") from error
+        return Plan.read(notes, folder / RUN), folder, latest(folder / CHECKPOINTS)
+    if (folder / NOTES).is_file():
+        run = folder.resolve().parent.parent
+        return Plan.read(read_notes(folder), folder / NOTES), run if (run / RUN).is_file() else None, folder
+    below = sorted(path.parent for path in folder.glob(f"*/{RUN}")) if folder.is_dir() else []
+    hint = f"; below it are {', '.join(map(str, below[:5]))}" if below else ""
+    there = "is no run and no checkpoint" if folder.exists() else "does not exist"
+    raise ValueError(f"{folder} {there}{hint}: give the folder that `steepest train` named")
+
+
+def write(path: Path, page: dict[str, Any]) -> None:
+    """A JSON file, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(draft, "w", encoding="utf-8") as file:
+        json.dump(page, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold a run's folder: two processes that train in it would take each other's checkpoints away. Ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # not on this system
+        yield
+        return
+    with open(out / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise ValueError(f"process {file.read() or '?'} is training in {out}: wait for it, or end it, or use another --out") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def now() -> int:
+    return int(time.time())

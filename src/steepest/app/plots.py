@@ -1,0 +1,50 @@
+"""The learning curve of a run as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COLOUR, QUIET = "#0072b2", "#8a8f98"
+LATER = ("loss", "kl", "entropy", "length")  # metrics that are drawn small, of those that the run reports
+
+
+def curve(rows: Sequence[dict[str, Any]], figure: str, title: str, path: Path) -> None:
+    """Draw the figure that matters, raw and smoothed, beside up to three other metrics. `rows` are those of metrics.jsonl."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    names = list(dict.fromkeys(k for row in rows for k, x in row.items() if k not in ("step", "seconds") and x is not None))
+    main = figure if figure in names else names[0]
+    others = sorted((n for n in names if n != main), key=lambda n: LATER.index(n) if n in LATER else len(LATER))[:3]
+    page = Figure(figsize=(9, 4.2) if others else (7, 4.2), layout="constrained")
+    grid = page.add_gridspec(max(1, len(others)), 2 if others else 1, width_ratios=[2.2, 1] if others else [1])
+    places = [page.add_subplot(grid[:, 0]), *(page.add_subplot(grid[k, 1]) for k in range(len(others)))]
+    for place, name in zip(places, (main, *others), strict=True):
+        told = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        steps, values = [s for s, _ in told], [x for _, x in told]
+        large = name == main
+        place.plot(steps, values, color=COLOUR, lw=0.8 if large else 1, alpha=0.35 if large else 0.8, marker="." if len(told) < 3 else "")
+        if large and len(values) >= 10:
+            place.plot(steps, smoothed(values), color=COLOUR, lw=2)
+        place.set_title(name, loc="left", fontsize=10 if large else 8)
+        place.tick_params(labelsize=9 if large else 7)
+        place.xaxis.set_major_locator(MaxNLocator(nbins=6 if large else 4, integer=True))
+        place.spines[["top", "right"]].set_visible(False)
+        place.grid(alpha=0.25, axis="y")
+    places[0].set_xlabel("step")
+    page.suptitle(title, fontsize=11)
+    draft = path.with_name(f".{path.name}")
+    page.savefig(draft, dpi=140, format="png")
+    os.replace(draft, path)
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Means over a centred window of a tenth of the values, which shrinks at both ends so that none is shifted."""
+    import numpy as np
+
+    index, total = np.arange(len(values)), np.concatenate([[0.0], np.cumsum(values)])
+    reach = np.minimum(max(1, len(values) // 20), np.minimum(index, index[::-1]))
+    return list((total[index + reach + 1] - total[index - reach]) / (2 * reach + 1))

@@ -1,0 +1,31 @@
+"""TD3+BC against behaviour cloning on medium pendulum data."""
+
+from functools import partial
+
+from ...core.stream import Stream
+from ...problems.offline import PendulumData
+from ...systems.offline.bc import bc
+from ...systems.offline.td3_bc import td3_bc
+from ..claim import Claim, Run
+
+
+def final_return(run: Run) -> float:
+    """Mean return of the last policy in 20 episodes that no training saw."""
+    return run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))["return"]
+
+
+claim = Claim(
+    says="From 8,000 steps of a noisy, partly random controller, TD3+BC earns more than behaviour cloning of the same steps.",
+    problem=partial(PendulumData, grade="medium", steps=8000),
+    ours=partial(td3_bc, hidden=64),
+    baseline=partial(bc, hidden=64),
+    measure=final_return,
+    unit="return of an episode",
+    steps=80,
+    vary="seed",
+    figure="loss",
+    tried=(
+        "Nothing was tuned: both arms have the paper's options but for 64 hidden units and 8,000 updates. "
+        "The grade was fixed before the first run. Seed 100, one run: td3_bc -228, bc -315."
+    ),
+)

@@ -1,0 +1,1 @@
+"""Claims of the on-policy papers."""

@@ -1,0 +1,232 @@
+"""The fast path of decoders built as Llama is: on a Transformers model's own parameters, without padding.
+
+Three things make it fast, none of them changes a number beyond rounding: a prompt that several answers
+share is computed once, in sampling and under the gradient; linear layers see real tokens only; answers that
+have ended leave the batch while the others go on. What the vocabulary makes large is computed in chunks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles do not depend on the batch
+CHUNK = 1 << 24  # logits held at once: 64 MB in float32
+SMALL = 512  # queries x keys of one text up to which plain products beat torch's fused attention
+
+
+def fits(model: nn.Module) -> bool:
+    """Whether `model` is one of the families, with attention to everything before."""
+    config = getattr(model, "config", None)
+    if type(model).__name__ not in FAMILIES:
+        return False
+    windows = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    window = getattr(config, "sliding_window", None) if type(model).__name__ == "MistralForCausalLM" else None
+    rotation = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    return not windows and window is None and rotation in ROTATIONS
+
+
+class Packed:
+    """Where the real tokens of N prompts and answers lie: each distinct prompt once, then what was answered.
+
+    ids [M] the tokens; position [M] where each stands in its own text; prompt [N] which of the U distinct
+    prompts an answer belongs to; ends [E] the tokens from which something is predicted: the last of each prompt,
+    then all of the answers; decision [D] which of those predicts decision d, in the order of ``mask.nonzero()``.
+    """
+
+    def __init__(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor):
+        real = obs["mask"] > 0
+        unique, self.prompt = torch.unique(obs["ids"].masked_fill(~real, -1), dim=0, return_inverse=True)
+        lengths = (unique >= 0).sum(1)
+        width = int(lengths.max())
+        unique = unique[:, unique.shape[1] - width :]
+        asked = unique >= 0
+        # an answer token is read if some later token is decided; the mask may have holes
+        said = (mask > 0).flip(1).cumsum(1).flip(1)[:, 1:] > 0
+        tokens = action[:, :-1]
+        self.asked, self.said = Slots(asked), Slots(said)
+        self.ids = torch.cat([unique[asked], tokens[said]])
+        ends = lengths[self.prompt, None] + torch.arange(said.shape[1], device=said.device)
+        self.position = torch.cat([(asked.cumsum(1) - 1)[asked], ends[said]])
+        self.lengths = lengths
+        answers = torch.arange(self.asked.count, len(self.ids), device=action.device)
+        self.ends = torch.cat([lengths.cumsum(0) - 1, answers])
+        u, (n, t) = len(unique), said.shape
+        source = torch.empty_like(action)
+        source[:, 0] = self.prompt
+        source[:, 1:][said] = answers - self.asked.count + u
+        self.decision = source[mask > 0]
+        causal = torch.ones(width, width, dtype=torch.bool, device=asked.device).tril()
+        later = torch.ones(t, t, dtype=torch.bool, device=asked.device).tril()
+        if self.asked.index is None:
+            self.within = causal
+            self.across = torch.cat([later.new_ones(t, width), later], 1)
+        else:  # a padded query attends to itself, so that its softmax exists
+            alone = torch.eye(width, dtype=torch.bool, device=asked.device)
+            self.within = ((causal & asked[:, None]) | alone)[:, None]  # [U, 1, L, L]
+            before = asked[self.prompt][:, None].expand(n, t, width)
+            self.across = torch.cat([before, later.expand(n, t, t)], 2)[:, None]  # [N, 1, T, L + T]
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attention of all packed tokens: q [M, H, D], k and v [M, G, D] -> [M, H, D], and the prompts' k and v [U, G, L, D]."""
+        m = self.asked.count
+        asked_k, asked_v = self.asked.spread(k[:m]), self.asked.spread(v[:m])
+        out = self.asked.gather(attention(self.asked.spread(q[:m]), asked_k, asked_v, self.within))
+        if m < len(q):
+            keys = torch.cat([asked_k.index_select(0, self.prompt), self.said.spread(k[m:])], 2)
+            values = torch.cat([asked_v.index_select(0, self.prompt), self.said.spread(v[m:])], 2)
+            out = torch.cat([out, self.said.gather(attention(self.said.spread(q[m:]), keys, values, self.across))])
+        return out, asked_k, asked_v
+
+
+class Slots:
+    """Real tokens [M, H, D] to and from a padded block [rows, H, length, D]; padding holds zeros."""
+
+    def __init__(self, real: Tensor):
+        self.rows, self.length = real.shape
+        index = real.flatten().nonzero().squeeze(1)
+        self.count = len(index)
+        self.index = None if self.count == real.numel() else index
+
+    def spread(self, x: Tensor) -> Tensor:
+        if self.index is not None:
+            x = x.new_zeros(self.rows * self.length, *x.shape[1:]).index_copy(0, self.index, x)
+        return x.view(self.rows, self.length, *x.shape[1:]).transpose(1, 2)
+
+    def gather(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2).flatten(0, 1)
+        return x if self.index is None else x.index_select(0, self.index)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """q [B, H, T, D], k and v [B, G, S, D] where G divides H, mask [..., T, S] bool -> [B, H, T, D]."""
+    if mask.shape[-2] * mask.shape[-1] > SMALL:
+        return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=q.shape[1] != k.shape[1])
+    if q.shape[1] != k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
+    score = (q @ k.transpose(2, 3)) * q.shape[-1] ** -0.5
+    return score.masked_fill(~mask, -torch.inf).softmax(-1) @ v
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [M, H, D] turned by the angles of its position; cos and sin [M, 1, D]."""
+    left, right = x.chunk(2, -1)
+    return x * cos + torch.cat([-right, left], -1) * sin
+
+
+def project(layer: Any, x: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries [M, H, D], keys and values [M, G, D] of tokens x [M, hidden]."""
+    part = layer.self_attn
+    x = layer.input_layernorm(x)
+    q, k, v = (proj(x).unflatten(-1, (-1, part.head_dim)) for proj in (part.q_proj, part.k_proj, part.v_proj))
+    if hasattr(part, "q_norm"):
+        q, k = part.q_norm(q), part.k_norm(k)
+    return rotate(q, *angles), rotate(k, *angles), v
+
+
+def finish(layer: Any, x: Tensor, heads: Tensor) -> Tensor:
+    """What follows attention in a layer."""
+    x = x + layer.self_attn.o_proj(heads.flatten(-2))
+    return x + layer.mlp(layer.post_attention_layernorm(x))
+
+
+def angles_at(trunk: Any, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    cos, sin = trunk.rotary_emb(x, position[None])
+    return cos[0][:, None], sin[0][:, None]
+
+
+def read(trunk: Any, packed: Packed) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """States [E, hidden] of ``packed.ends``, and each layer's keys and values of the prompts [U, G, L, D]."""
+    x = trunk.embed_tokens(packed.ids)
+    angles = angles_at(trunk, x, packed.position)
+    prompts = []
+    for layer in trunk.layers:
+        heads, *prompt = packed.attend(*project(layer, x, angles))
+        prompts.append((prompt[0], prompt[1]))
+        if len(prompts) == len(trunk.layers):  # nothing reads the others any more
+            x, heads = x.index_select(0, packed.ends), heads.index_select(0, packed.ends)
+        x = finish(layer, x, heads)
+    return trunk.norm(x), prompts
+
+
+def hidden(trunk: Any, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> Tensor:
+    """The state from which each decision is predicted [D, hidden], in the order of ``mask.nonzero()``."""
+    packed = Packed(obs, action, mask)
+    return read(trunk, packed)[0].index_select(0, packed.decision)
+
+
+def token_logp(head: Any, x: Tensor, token: Tensor, temperature: float, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Log-probability of token [D] given its state x [D, hidden], and the entropy there, in float32.
+
+    At most CHUNK logits exist at once: larger inputs go in pieces that are computed again for the gradient.
+    """
+
+    def piece(x: Tensor, token: Tensor) -> Tensor:
+        logp = (head(x).float() / temperature).log_softmax(-1)
+        chosen = logp.gather(1, token[:, None]).squeeze(1)
+        if not entropy:
+            return chosen[None]
+        spread = -(logp.exp() * logp.masked_fill(logp == -torch.inf, 0.0)).sum(-1)
+        return torch.stack([chosen, spread])
+
+    size = max(1, CHUNK // head.weight.shape[0])
+    if len(x) <= size:
+        out = piece(x, token)
+    else:
+        pieces = zip(x.split(size), token.split(size), strict=True)
+        out = torch.cat([checkpoint(piece, *p, use_reentrant=False, preserve_rng_state=False) for p in pieces], 1)
+    return out[0], out[1] if entropy else None
+
+
+class Decoding:
+    """N answers being written: `logits` [N, V] of the next token, a static cache, and rows that may leave."""
+
+    def __init__(self, model: Any, obs: dict[str, Tensor], max_new: int):
+        self.trunk, self.head = model.model, model.lm_head
+        n, device = len(obs["ids"]), obs["ids"].device
+        first = torch.zeros(n, 1, dtype=torch.long, device=device)
+        packed = Packed(obs, first, torch.ones_like(first))
+        prompt, self.filled = packed.prompt, packed.asked.length
+        ends, prompts = read(self.trunk, packed)
+        self.logits = self.head(ends).index_select(0, prompt)
+
+        def room(x: Tensor) -> Tensor:
+            cache = x.new_empty(n, x.shape[1], self.filled + max_new, x.shape[3])
+            cache[:, :, : self.filled] = x.index_select(0, prompt)
+            return cache
+
+        self.caches = [(room(k), room(v)) for k, v in prompts]
+        self.position = packed.lengths[prompt]
+        self.real: Tensor | None = None  # which cached slots a row may read, where prompts are of unequal length
+        if packed.asked.index is not None:
+            slots = torch.arange(self.filled + max_new, device=device)
+            self.real = (slots >= self.filled - self.position[:, None])[:, None, None]  # [N, 1, 1, S]
+        upto = torch.arange(int(packed.lengths.max()) + max_new, device=device)
+        self.angles = angles_at(self.trunk, ends, upto)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only."""
+        self.caches = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.caches]
+        self.position = self.position[rows]
+        self.real = None if self.real is None else self.real[rows]
+
+    def step(self, token: Tensor) -> None:
+        """Append token [n] to every row."""
+        x = self.trunk.embed_tokens(token)
+        angles = (self.angles[0][self.position], self.angles[1][self.position])
+        here, upto = self.filled, self.filled + 1
+        real = None if self.real is None else self.real[..., :upto]
+        for layer, (keys, values) in zip(self.trunk.layers, self.caches, strict=True):
+            q, k, v = project(layer, x, angles)
+            keys[:, :, here], values[:, :, here] = k, v
+            # heads that share a key become queries of one head: nothing is repeated
+            q = q.unflatten(1, (k.shape[1], -1))
+            heads = F.scaled_dot_product_attention(q, keys[:, :, :upto], values[:, :, :upto], real)
+            x = finish(layer, x, heads.flatten(1, 2))
+        self.logits = self.head(self.trunk.norm(x))
+        self.filled, self.position = upto, self.position + 1

@@ -1,0 +1,301 @@
+"""Causal language models of Transformers as policies and as critics."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from ..core.problem import Language
+from ..core.stream import Stream
+from . import decoder
+from .warmup import cached
+
+DROP = 0.75  # rows that have ended leave the batch once at most this share goes on: leaving copies the cache
+
+Obs = dict[str, Tensor]
+
+
+class LanguageModel(nn.Module):
+    """A causal language model as a policy: one decision is one token.
+
+    obs is a dict of `ids` [N, L] long, left-padded, and `mask` [N, L]; answers are tokens [N, T] with a mask
+    that is 1 up to and including the end token. Log-probabilities are those of the distribution that is
+    sampled from: logits divided by `temperature`. Dropout is always off.
+
+    model        any Transformers causal language model; it stays one: see `export`
+    eos, pad     ids of the end token and of the padding
+    max_new      the longest answer, in tokens
+    temperature  of sampling and of log-probabilities alike
+    tokenizer    saved along by `export`
+
+    Models of the Llama, Mistral, Qwen2 and Qwen3 families take a faster path (`models.decoder`), which is
+    compared with the plain one here, once.
+    """
+
+    markov = False
+
+    def __init__(
+        self, model: nn.Module, *, eos: int, pad: int, max_new: int, temperature: float = 1.0, tokenizer: Any | None = None
+    ):
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(
+                f"temperature must be positive, not {temperature}; for the likeliest answer use sample(..., greedy=True)"
+            )
+        if max_new < 1:
+            raise ValueError(f"max_new must be at least 1, not {max_new}: an answer has at least one token")
+        self.model: Any = model
+        self.eos, self.pad, self.max_new, self.temperature, self.tokenizer = eos, pad, max_new, temperature, tokenizer
+        self.eval()
+        self.fast = decoder.fits(model) and agrees(self)
+
+    def train(self, mode: bool = True) -> LanguageModel:
+        """Gradients need no training mode; dropout would make the sampler and the trained policy differ."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def sample(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was produced.
+
+        One uniform number is drawn for each row and step, also of rows that have ended, so that what one row
+        says does not depend on when another one stopped.
+        """
+        n, device = len(obs["ids"]), obs["ids"].device
+        self.check_room(obs, self.max_new)
+        decoding: Any = decoder.Decoding(self.model, obs, self.max_new) if self.fast else Decoding(self.model, obs)
+        tokens = torch.full((n, self.max_new), self.pad, dtype=torch.long, device=device)
+        mask, logp = (torch.zeros(n, self.max_new, device=device) for _ in range(2))
+        rows = torch.arange(n, device=device)  # which answers are being decoded, ...
+        going = torch.ones(n, dtype=torch.bool, device=device)  # ... and which of those have not ended
+        for t in range(self.max_new):
+            log_probs = (decoding.logits.float() / self.temperature).log_softmax(-1)
+            if greedy:
+                token = log_probs.argmax(-1)
+            else:
+                uniform = torch.rand(n, generator=generator, device=generator.device).to(device)[rows]
+                token = invert(log_probs.exp(), uniform)
+            tokens[rows, t] = token.where(going, self.pad)
+            mask[rows, t] = going.float()
+            logp[rows, t] = log_probs.gather(1, token[:, None]).squeeze(1).where(going, 0.0)
+            going = going & (token != self.eos)
+            count = int(going.sum())
+            if count == 0 or t + 1 == self.max_new:
+                break
+            if self.fast and count <= DROP * len(rows):
+                stay = going.nonzero().squeeze(1)
+                decoding.keep(stay)
+                rows, token, going = rows[stay], token[stay], going[stay]
+            decoding.step(token)
+        return tokens[:, : t + 1], mask[:, : t + 1], logp[:, : t + 1]
+
+    def act(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor]:
+        """Answers: tokens [N, T] and mask [N, T]."""
+        return self.sample(obs, generator, greedy)[:2]
+
+    def logp(self, obs: Obs, action: Tensor, mask: Tensor) -> Tensor:
+        """Log-probability of each token [N, T]; exactly 0 where the mask is."""
+        return self.evaluate(obs, action, mask, entropy=False)[0]
+
+    def logp_entropy(self, obs: Obs, action: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token and the entropy of its distribution, both [N, T] and 0 where the mask is."""
+        return self.evaluate(obs, action, mask, entropy=True)
+
+    def evaluate(self, obs: Obs, action: Tensor, mask: Tensor, *, entropy: bool) -> tuple[Tensor, Any]:
+        self.check_room(obs, action.shape[1])
+        made = mask > 0
+        if self.fast:
+            x = decoder.hidden(self.model.model, obs, action, mask)
+            logp, spread = decoder.token_logp(self.model.lm_head, x, action[made], self.temperature, entropy=entropy)
+            return scatter(logp, made), scatter(spread, made) if spread is not None else None
+        log_probs = self.logits(obs, action).log_softmax(-1)
+        logp = log_probs.gather(2, action[..., None]).squeeze(2).where(made, 0.0)
+        if not entropy:
+            return logp, None
+        spread = -(log_probs.exp() * log_probs.masked_fill(log_probs == -torch.inf, 0.0)).sum(-1)
+        return logp, spread.where(made, 0.0)
+
+    def logits(self, obs: Obs, action: Tensor) -> Tensor:
+        """Logits of every decision, over the temperature [N, T, V], float32: for losses that need the whole distribution."""
+        inputs = whole(obs, action, self.model)
+        keep = action.shape[1] + 1
+        if "logits_to_keep" in parameters(self.model):
+            inputs["logits_to_keep"] = keep
+        logits = self.model(**inputs, use_cache=False).logits[:, -keep:-1]
+        return logits.float() / self.temperature
+
+    def check_room(self, obs: Obs, new: int) -> None:
+        room = getattr(self.model.config, "max_position_embeddings", None)
+        if room is not None and obs["ids"].shape[1] + new > room:
+            longest = int(obs["mask"].sum(1).max())
+            if longest + new > room:
+                raise ValueError(
+                    f"a prompt of {longest} tokens and {new} of answer exceed the model's context of {room}: "
+                    "shorten the prompts, lower max_new or take a model with a longer context"
+                )
+
+    def export(self, folder: str | Path) -> None:
+        """Write the model so that ``AutoModelForCausalLM.from_pretrained(folder)`` reads it (safetensors), and the tokenizer."""
+        self.model.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
+
+class TokenValue(nn.Module):
+    """A critic of token sequences: the value of the text before each token, from a trunk of its own.
+
+    The trunk starts as a copy of the policy's, the head as zero, so the first estimate is 0 everywhere.
+    """
+
+    def __init__(self, policy: LanguageModel, rng: Stream):
+        super().__init__()
+        self.trunk: Any = copy.deepcopy(policy.model.base_model)
+        dtype = next(self.trunk.parameters()).dtype
+        self.head = nn.Linear(policy.model.config.hidden_size, 1, dtype=dtype)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.fast = policy.fast
+        self.eval()
+
+    def train(self, mode: bool = True) -> TokenValue:
+        return super().train(False)
+
+    def value(self, obs: Obs, action: Tensor, mask: Tensor) -> Tensor:
+        """What is still to come when each token is chosen [N, T]; 0 where the mask is."""
+        made = mask > 0
+        if self.fast:
+            return scatter(self.head(decoder.hidden(self.trunk, obs, action, mask)).squeeze(1).float(), made)
+        states = self.trunk(**whole(obs, action, self.trunk), use_cache=False).last_hidden_state
+        return self.head(states[:, -action.shape[1] - 1 : -1]).squeeze(2).float().where(made, 0.0)
+
+
+class Decoding:
+    """The plain counterpart of `decoder.Decoding`: padded, and with Transformers' own cache where the model has one."""
+
+    def __init__(self, model: Any, obs: Obs):
+        self.model = model
+        self.ids, self.mask = obs["ids"], obs["mask"].long()
+        self.cache: Any = None
+        self.name = next((name for name in ("cache", "past_key_values") if name in parameters(model)), None)
+        self.forward(self.ids)
+
+    def step(self, token: Tensor) -> None:
+        self.ids = torch.cat([self.ids, token[:, None]], 1)
+        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
+        self.forward(self.ids if self.cache is None else token[:, None])
+
+    def forward(self, ids: Tensor) -> None:
+        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask}
+        if "position_ids" in parameters(self.model):
+            inputs["position_ids"] = positions(self.mask)[:, -ids.shape[1] :]
+        if self.name is not None:
+            inputs |= {"use_cache": True, self.name: self.cache}
+        out = self.model(**inputs)
+        self.cache = None if self.name is None else getattr(out, self.name)
+        self.logits = out.logits[:, -1]
+
+
+def language_policy(problem: Language, rng: Stream, *, model: str | None = None, temperature: float = 1.0) -> LanguageModel:
+    """The policy for a language problem.
+
+    model        None: the small model the problem was sized for, warmed up as the problem says; a folder with
+                 weights or an id of the Hugging Face hub: those weights (safetensors; no code is run); a path to
+                 a .json: a configuration, initialised at random
+    temperature  of sampling and of log-probabilities alike
+    """
+    tokenizer = problem.tokenizer
+    name = type(problem).__name__
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{name}.tokenizer has no end token, so no answer could ever end: set tokenizer.eos_token")
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    if model is None or model.endswith(".json"):
+        config = problem.config() if model is None else AutoConfig.for_model(**read_config(Path(model)))
+        with rng.fork():
+            network = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    else:
+        network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+    vocabulary = network.get_input_embeddings().num_embeddings
+    if vocabulary < len(tokenizer):
+        raise ValueError(
+            f"the model knows {vocabulary} tokens, {name}.tokenizer makes {len(tokenizer)}: they do not belong together; "
+            f"use the model's own tokenizer or a configuration with vocab_size >= {len(tokenizer)}"
+        )
+    policy = LanguageModel(
+        network, eos=tokenizer.eos_token_id, pad=pad, max_new=problem.max_new, temperature=temperature, tokenizer=tokenizer
+    )
+    if model is None and problem.warmup is not None:
+        cached(policy, problem.warmup, f"{problem!r} {config.to_json_string()} {temperature}", rng / "warmup")
+    return policy
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    read = json.loads(path.read_text())
+    if "model_type" not in read:
+        raise ValueError(f"{path} names no model_type: it is not the config.json of a Transformers model")
+    return read
+
+
+def agrees(policy: LanguageModel) -> bool:
+    """Whether both paths give the same log-probabilities on made-up texts; warns if they do not.
+
+    Decided when the policy is built, from its first weights, so that a resumed run takes the same path.
+    """
+    vocabulary = policy.model.config.vocab_size
+    generator = torch.Generator().manual_seed(0)
+    made_up = torch.randint(vocabulary, (5, 8), generator=generator)
+    ids = made_up[[0, 0, 1, 2, 2], :4]
+    asked = torch.ones(5, 4)
+    asked[2, :2] = 0  # a shorter prompt
+    said = torch.ones(5, 4)
+    said[1, 2:] = 0
+    device = next(policy.parameters()).device
+    obs = {"ids": ids.to(device), "mask": asked.to(device)}
+    action, mask = made_up[:, 4:].to(device), said.to(device)
+    with torch.no_grad():
+        policy.fast = True
+        fast = policy.logp(obs, action, mask)
+        policy.fast = False
+        gap = float((fast - policy.logp(obs, action, mask)).abs().max())
+    bound = 1e-4 if policy.model.dtype in (torch.float32, torch.float64) else 0.1
+    if not gap < bound:
+        warnings.warn(
+            f"the fast path of {type(policy.model).__name__} differs from the plain one by {gap:.1e} in log-probability, "
+            "so the plain one is used; this version of Transformers may have changed the model: please report it",
+            stacklevel=3,
+        )
+    return gap < bound
+
+
+def invert(probs: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which the cumulative probability passes a uniform number: [n, V], [n] -> [n]."""
+    cdf = probs.cumsum(-1)
+    return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True).squeeze(1).clamp_(max=probs.shape[1] - 1)
+
+
+def scatter(x: Tensor, made: Tensor) -> Tensor:
+    """One number for each decision made, back in its place [N, T]; 0 elsewhere."""
+    return x.new_zeros(made.shape).masked_scatter(made, x)
+
+
+def positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(1) - 1).clamp_(min=0)
+
+
+def whole(obs: Obs, action: Tensor, model: nn.Module) -> dict[str, Any]:
+    """Inputs of a plain forward pass over prompts and answers. What pads an answer on the right is seen by nothing before it."""
+    mask = torch.cat([obs["mask"].long(), torch.ones_like(action)], 1)
+    inputs: dict[str, Any] = {"input_ids": torch.cat([obs["ids"], action], 1), "attention_mask": mask}
+    if "position_ids" in parameters(model):
+        inputs["position_ids"] = positions(mask)
+    return inputs
+
+
+def parameters(model: nn.Module) -> Any:
+    return inspect.signature(model.forward).parameters

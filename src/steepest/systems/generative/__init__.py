@@ -1,0 +1,1 @@
+"""Policies that generate: diffusion and its relatives."""

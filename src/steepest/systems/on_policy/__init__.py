@@ -1,0 +1,1 @@
+"""Policies that learn from what they have just done."""

@@ -1,0 +1,96 @@
+"""PPO: many minibatch steps on one batch are safe once the ratio of probabilities is not paid for leaving a band.
+
+Paper.  Schulman, Wolski, Dhariwal, Radford and Klimov, Proximal Policy Optimization Algorithms, 2017. arXiv 1707.06347.
+Claim.  Clipping keeps every policy near the one that collected, where the same epochs of plain policy gradient run away.
+Idea.   maximise E min(r A, clip(r, 1 - e, 1 + e) A), r = pi(a|s) / pi_old(a|s)
+State.  policy, critic, one Adam; `live` environments; with kl a frozen reference; with normalize moments of observations
+        (in the policy) and of returns
+Note.   Advantages are standardised over the batch, the common code does it in each minibatch. Moments of observations are
+        updated after a step, so that acting, learning and evaluating see the same; the common code moves them while acting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from ...collectors.experience import experience
+from ...core.batch import Batch
+from ...core.problem import Control
+from ...core.state import State
+from ...core.stream import Stream
+from ...core.system import System
+from ...credit import gae, standardize
+from ...engines.policy_gradient import policy_gradient
+from ...engines.values import values
+from ...losses import clip, entropy, k3, squared, squared_clip
+from ...models.build import actor_state
+from ...models.moments import ReturnScale
+from ...optimize.epochs import Epochs
+from ...optimize.natural import watched
+from ...optimize.schedules import annealed
+
+
+def ppo(
+    *, clip_range: float = 0.2, epochs: int = 10, minibatches: int = 32, lr: float = 3e-4, anneal: int | None = None,
+    discount: float = 0.99, decay: float = 0.95, value_weight: float = 0.5, value_clip: float | None = None,
+    entropy_weight: float = 0.0, kl: float = 0.0, max_kl: float | None = None, max_grad_norm: float = 0.5,
+    envs: int = 8, horizon: int = 256, normalize: bool = False, width: int = 64, depth: int = 2,
+    prompts: int = 16, group: int = 8, model: str | None = None,
+) -> System:  # fmt: skip
+    """Clipped policy gradient with a critic, for environments and for texts.
+
+    clip_range      the band of the ratio is 1 +- this; inf: no band (paper: 0.2)
+    epochs          passes over a batch (paper, MuJoCo: 10)
+    minibatches     optimizer steps of a pass (paper, MuJoCo: 2048 steps in minibatches of 64)
+    lr              learning rate of Adam (paper: 3e-4)
+    anneal          training steps over which it falls linearly to 0; None: it is constant
+    discount        of rewards, per decision (paper: 0.99); texts usually take 1
+    decay           of the advantage's trace, lambda (paper: 0.95)
+    value_weight    of the critic's squared error / 2 (Stable-Baselines3: 0.5)
+    value_clip      how far an update may move a value before its gradient stops; None: freely
+    entropy_weight  of the entropy bonus (paper: 0 for MuJoCo, 0.01 for Atari)
+    kl              of the estimated divergence from the first policy, a loss term; texts only need it
+    max_kl          no further pass once the mean estimated KL(old || new) of a pass exceeds it, nats; None: never
+    max_grad_norm   the gradient is scaled down to this norm (openai/baselines: 0.5)
+    envs            environments side by side (control)
+    horizon         steps in each (control)
+    normalize       observations and returns are brought to unit scale by running moments (control); usual for MuJoCo
+    width           units of a hidden layer (control)
+    depth           hidden layers (control)
+    prompts         prompts a step (text)
+    group           answers to each (text)
+    model           a folder or hub id of weights, or a configuration (text); None: the problem's own
+    """
+    if not clip_range > 0:
+        raise ValueError(f"clip_range must be positive, not {clip_range}: at 0 nothing could be learned")
+
+    def init(problem: Any, rng: Stream) -> State:
+        state = actor_state(
+            problem, rng, lr=lr, critic=True, reference=kl > 0, envs=envs, model=model, width=width, depth=depth, normalize=normalize
+        )  # fmt: skip
+        if normalize and isinstance(problem, Control):
+            state.return_scale = ReturnScale(envs, discount)
+        return state
+
+    def credit(state: State, batch: Batch) -> dict[str, Tensor]:
+        value, later, terminated, truncated = values(state, batch)
+        advantage = gae(batch.reward, value, later, terminated, truncated, discount=discount, decay=decay)
+        return {"advantage": standardize(advantage, batch.mask), "value": value, "target": advantage + value}
+
+    def after(state: State, batch: Batch) -> None:
+        if getattr(state.policy, "norm", None) is not None:
+            state.policy.norm.write(batch.obs)
+
+    loss = clip(low=clip_range, high=clip_range)  # <- the idea
+    loss = loss + value_weight * (squared() if value_clip is None else squared_clip(width=value_clip))
+    if entropy_weight:
+        loss = loss - entropy_weight * entropy()
+    if kl:
+        loss = loss + kl * k3()
+    update = watched(Epochs(epochs, minibatches, max_norm=max_grad_norm, max_kl=max_kl))
+    if anneal is not None:
+        update = annealed(update, lr=lr, steps=anneal)
+    collect = experience(prompts=prompts, group=group, envs=envs, horizon=horizon)
+    return policy_gradient(init=init, collect=collect, credit=credit, loss=loss, update=update, after=after)

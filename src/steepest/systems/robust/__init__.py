@@ -1,0 +1,1 @@
+"""Policies for the worst model that nature may choose."""
