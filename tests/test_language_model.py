@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralC
 
 from steepest.collectors import generate as collecting
 from steepest.collectors.generate import generate
-from steepest.core import Language, Prompts, State, Stream
+from steepest.core import Language, Prompts, State, Stream, Warmup
 from steepest.models import decoder, language
 from steepest.models.language import LanguageModel, TokenValue, language_policy
-from steepest.models.warmup import Warmup, cached, warm_up
+from steepest.models.warmup import cached, warm_up
 
 V, EOS, PAD = 11, 1, 0
 SIZE: dict[str, Any] = dict(

@@ -40,7 +40,7 @@ def _(problem: Language, state: State, rng: Stream, count: int) -> Pairs:
     asked = repeat(problem.prompts(count, (rng / "prompts").torch()), 2)
     obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
     tokens, mask, _ = state.reference.sample(obs, (rng / "tokens").torch(device))
-    score = scored(problem, asked, tokens.cpu(), mask.cpu()).to(device)
+    score = scored(problem, asked, tokens.cpu(), mask.cpu())[0].to(device)
     first, second = score[0::2], score[1::2]
     decided = (first != second).nonzero().squeeze(1)
     won = 2 * decided + (second > first)[decided].long()

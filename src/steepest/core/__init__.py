@@ -1,12 +1,12 @@
 """The contract: Batch, State, System, Stream, and the loop that runs them."""
 
 from .batch import Batch
-from .problem import Control, Language, Problem, Prompts, Step, Vector
+from .problem import Control, Language, Problem, Prompts, Step, Vector, Warmup
 from .state import State
 from .stream import Stream
 from .system import Record, System, begin, extends, train
 
 __all__ = [
-    "Batch", "Control", "Language", "Problem", "Prompts", "Record", "State", "Step", "Stream", "System", "Vector", "begin",
-    "extends", "train",
+    "Batch", "Control", "Language", "Problem", "Prompts", "Record", "State", "Step", "Stream", "System", "Vector", "Warmup",
+    "begin", "extends", "train",
 ]  # fmt: skip

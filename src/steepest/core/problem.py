@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,43 @@ class Prompts:
     key: Tensor
 
 
+Teacher = Callable[[int, torch.Generator], tuple[Prompts, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Maximum likelihood of a teacher's answers.
+
+    teacher  (count, generator) -> prompts, tokens [count, T] and mask [count, T]
+    steps    optimizer steps
+    batch    answers a step
+    lr       peak learning rate of AdamW, reached after `warm` steps, then falling linearly to `floor` of it
+    betas    of AdamW
+    """
+
+    teacher: Teacher
+    steps: int
+    batch: int = 128
+    lr: float = 3e-3
+    warm: int = 50
+    betas: tuple[float, float] = (0.9, 0.98)
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, not {self.lr}")
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step 0, 1, ..."""
+        if step < self.warm:
+            return self.lr * (step + 1) / self.warm
+        left = (self.steps - step - 1) / max(1, self.steps - self.warm)
+        return self.lr * (self.floor + (1 - self.floor) * left)
+
+
 class Language(Problem):
     """Prompts to answer and a way to verify the answers.
 
@@ -47,14 +85,34 @@ class Language(Problem):
     def score(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
         """Reward of each answer [N] float, for N prompts, tokens [N, T] long and mask [N, T]."""
 
+    def grade(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """What `score` says, and numbers that the step reports: how many calls of a reward function failed, for one."""
+        return self.score(prompts, tokens, mask), {}
+
+    def check_room(self, room: int) -> None:
+        """Raise ValueError if a prompt that is known beforehand and `max_new` exceed a context of `room` tokens."""
+
     @abstractmethod
     def config(self) -> Any:
         """The Transformers configuration of the small model that the problem was sized for."""
 
     @property
-    def warmup(self) -> Any | None:
-        """How to pretrain that model before RL begins (`models.warmup.Warmup`), or None."""
+    def warmup(self) -> Warmup | None:
+        """How to pretrain that model before RL begins, or None."""
         return None
+
+
+def finite(score: Any, count: int, name: str) -> Tensor:
+    """`score` as a tensor [count] of float32; raises ValueError with the `name` of what gave it where it is not that many
+    finite numbers."""
+    score = torch.as_tensor(score, dtype=torch.float32)
+    if score.shape != (count,):
+        raise ValueError(f"{name} must give one number for each of {count} answers, not a tensor of shape {list(score.shape)}")
+    bad = (~torch.isfinite(score)).nonzero()
+    if len(bad):
+        index = int(bad[0])
+        raise ValueError(f"{name} gave {float(score[index])} for answer {index} ({len(bad)} of {count} are not finite)")
+    return score
 
 
 class Control(Problem):

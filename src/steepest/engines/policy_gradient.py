@@ -17,7 +17,7 @@ from ..losses import Loss, Reduce, Terms, token_mean
 from ..optimize.epochs import Update, epochs
 
 Select = Callable[[State, Batch], Batch]
-Credit = Callable[[State, Batch], "Tensor | dict[str, Tensor]"]
+Credit = Callable[[State, Batch], Tensor | dict[str, Tensor]]
 After = Callable[[State, Batch], None]
 
 
@@ -112,8 +112,8 @@ def policy_gradient(
 
     def learn(state: State, batch: Batch, rng: Stream) -> dict[str, Any]:
         collected = {"score": float(batch.score.mean()), "length": float(batch.length.mean())}
-        collected |= {name: x for name, x in batch.info.items() if isinstance(x, float)}
         batch = select(state, batch)
+        collected |= {name: x for name, x in batch.info.items() if isinstance(x, float)}
         given = credit(state, batch)
         if isinstance(given, Tensor):
             given = {"advantage": given}

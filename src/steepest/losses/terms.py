@@ -64,15 +64,18 @@ class Value(NamedTuple):
 class Loss:
     """A loss term: Terms -> (values [N, T], metrics). Terms add and scale, as in a paper's objective.
 
+    Losses of other records, such as the `PairTerms` of preference pairs, give a value for each of its rows.
+
+    >>> from steepest.losses import clip, k3
     >>> objective = clip(low=0.2, high=0.28) + 0.04 * k3()
     >>> sorted(objective.needs)
     ['ref']
     """
 
-    def __init__(self, fn: Callable[[Terms], Any], needs: frozenset[str] = frozenset(), name: str = "loss"):
+    def __init__(self, fn: Callable[[Any], Any], needs: frozenset[str] = frozenset(), name: str = "loss"):
         self.fn, self.needs, self.name = fn, needs, name
 
-    def __call__(self, terms: Terms) -> Value:
+    def __call__(self, terms: Any) -> Value:
         for need in self.needs:
             if getattr(terms, need) is None:
                 raise Missing(f"the loss {self.name} needs Terms.{need}, which is None: {WAY_OUT[need]}")
@@ -80,14 +83,14 @@ class Loss:
         return Value(*out) if isinstance(out, tuple) else Value(out, {})
 
     def __add__(self, other: Loss) -> Loss:
-        def fn(terms: Terms) -> Value:
+        def fn(terms: Any) -> Value:
             a, b = self(terms), other(terms)
             return Value(a.loss + b.loss, {**a.metrics, **b.metrics})
 
         return Loss(fn, self.needs | other.needs, f"{self.name} + {other.name}")
 
     def __rmul__(self, weight: float) -> Loss:
-        def fn(terms: Terms) -> Value:
+        def fn(terms: Any) -> Value:
             value, metrics = self(terms)
             return Value(weight * value, metrics)
 

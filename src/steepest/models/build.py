@@ -103,3 +103,13 @@ def actor_state(
     trained = [p for name in ("policy", "critic") if name in parts for p in parts[name].parameters() if p.requires_grad]
     state.optimizers["policy"] = torch.optim.Adam(trained, lr, eps=1e-5, fused=True)
     return state
+
+
+def answer_state(problem: Any, rng: Stream, **options: Any) -> State:
+    """`actor_state` for methods that compare whole answers to prompts; raises TypeError where there are none."""
+    if not isinstance(problem, Language):
+        raise TypeError(
+            f"this method compares whole answers to prompts, and {type(problem).__name__} is no Language problem: "
+            "for environments use ppo, trpo or vpg"
+        )
+    return actor_state(problem, rng, **options)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..core.problem import Language
 from ..core.stream import Stream
@@ -221,18 +221,37 @@ def language_policy(problem: Language, rng: Stream, *, model: str | None = None,
             network = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     else:
         network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        own = own_tokenizer(model)
+        if own is not None and own.get_vocab() != tokenizer.get_vocab():
+            raise ValueError(
+                f"{model} has a tokenizer of its own, of {len(own)} tokens, and {name}.tokenizer is another, of {len(tokenizer)}: "
+                f"the model would read noise. Where the problem has the option tokenizer_name, give it {model!r}; a problem of "
+                "fixed symbols takes only models that were trained on it, or a configuration"
+            )
     vocabulary = network.get_input_embeddings().num_embeddings
     if vocabulary < len(tokenizer):
         raise ValueError(
             f"the model knows {vocabulary} tokens, {name}.tokenizer makes {len(tokenizer)}: they do not belong together; "
             f"use the model's own tokenizer or a configuration with vocab_size >= {len(tokenizer)}"
         )
+    room = getattr(network.config, "max_position_embeddings", None)
+    if room is not None:
+        problem.check_room(room)
     policy = LanguageModel(
         network, eos=tokenizer.eos_token_id, pad=pad, max_new=problem.max_new, temperature=temperature, tokenizer=tokenizer
     )
     if model is None and problem.warmup is not None:
         cached(policy, problem.warmup, f"{problem!r} {config.to_json_string()} {temperature}", rng / "warmup")
     return policy
+
+
+def own_tokenizer(model: str) -> Any | None:
+    """The tokenizer that lies beside a model's weights, or None."""
+    try:
+        words = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+    return words if len(words) > len(words.all_special_ids) else None  # Transformers makes one of no words where there is no file
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -5,56 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
-from ..core.problem import Prompts
+from ..core.problem import Warmup
 from ..core.stream import Stream
 
 VERSION = 1  # raise it when warm_up computes something else: stored weights are not reused then
-
-Teacher = Callable[[int, torch.Generator], tuple[Prompts, Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Warmup:
-    """Maximum likelihood of a teacher's answers.
-
-    teacher  (count, generator) -> prompts, tokens [count, T] and mask [count, T]
-    steps    optimizer steps
-    batch    answers a step
-    lr       peak learning rate of AdamW, reached after `warm` steps, then falling linearly to `floor` of it
-    betas    of AdamW
-    """
-
-    teacher: Teacher
-    steps: int
-    batch: int = 128
-    lr: float = 3e-3
-    warm: int = 50
-    betas: tuple[float, float] = (0.9, 0.98)
-    floor: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, not {self.lr}")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of step 0, 1, ..."""
-        if step < self.warm:
-            return self.lr * (step + 1) / self.warm
-        left = (self.steps - step - 1) / max(1, self.steps - self.warm)
-        return self.lr * (self.floor + (1 - self.floor) * left)
 
 
 def warm_up(policy: nn.Module, plan: Warmup, rng: Stream) -> None:
