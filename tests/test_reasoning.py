@@ -23,13 +23,6 @@ LEARN = partial(AddCliff, width=3, least=3, warm=400, tests=256)
 SIZES = {"prompts": 4, "group": 4, "lr": 1e-3}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def warmups(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STEEPEST_CACHE", str(tmp_path_factory.mktemp("warmups")))
-        yield
-
-
 # ------------------------------------------------------------------------- a task that can be enumerated
 
 ANSWERS = torch.tensor(list(itertools.product(range(3), repeat=2)))  # two tokens of three kinds

@@ -30,7 +30,7 @@ def experience(*, prompts: int = 16, group: int = 8, envs: int = 8, horizon: int
 @singledispatch
 def meet(problem: Any, state: State, rng: Stream, **sizes: int) -> Batch:
     raise TypeError(
-        f"no collector is known for {type(problem).__name__}: it is neither a Language nor a Control problem; give `collect` yourself"
+        f"no collector is known for {type(problem).__name__}: neither a Language nor a Control problem; give `collect` yourself"
     )
 
 

@@ -62,7 +62,7 @@ def changed(terms: Terms, change: Callable[[str, Tensor], Tensor]) -> Terms:
 def values(loss: Loss, terms: Terms) -> Tensor:
     out = loss(terms).loss
     if out.shape != terms.mask.shape:
-        raise AssertionError(f"{loss} gives shape {list(out.shape)}; a loss gives one value for each decision, {list(terms.mask.shape)}")
+        raise AssertionError(f"{loss} gives shape {list(out.shape)}, not a value for each of {list(terms.mask.shape)} decisions")
     return out
 
 
@@ -138,7 +138,8 @@ def cut(loss: Loss) -> str:
     terms = example()
     parts = [values(loss, changed(terms, lambda _, x, s=s: x[s : s + 2])) for s in range(0, 6, 2)]  # type: ignore[misc]
     made = terms.mask > 0
-    return "" if torch.allclose(torch.cat(parts)[made], values(loss, terms)[made]) else "a part of the batch has other values than the whole"
+    same = torch.allclose(torch.cat(parts)[made], values(loss, terms)[made])
+    return "" if same else "a part of the batch has other values than the whole"
 
 
 CHECKS = MappingProxyType({f.__name__: f for f in (on_policy, zero_advantage, order, padding, finite, pure, cut)})

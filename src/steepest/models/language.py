@@ -6,12 +6,15 @@ import copy
 import inspect
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from ..core.problem import Language
 from ..core.stream import Stream
@@ -143,9 +146,22 @@ class LanguageModel(nn.Module):
 
     def export(self, folder: str | Path) -> None:
         """Write the model so that ``AutoModelForCausalLM.from_pretrained(folder)`` reads it (safetensors), and the tokenizer."""
-        self.model.save_pretrained(folder)
+        with quiet():
+            self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Transformers' own progress bars, which would tear the caller's."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 class TokenValue(nn.Module):

@@ -1,8 +1,7 @@
 """GRPO: PPO without a critic, because the other answers to a prompt already say what was to be expected.
 
 Paper.  Shao et al., DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models, 2024. arXiv 2402.03300.
-Claim.  A baseline for each prompt from its own answers learns more from the same answers than one baseline for all, and
-        needs no critic.
+Claim.  Without a critic it learns more from the same answers than PPO with a critic as large as the policy.
 Idea.   A_i = (r_i - mean) / std over the answers to one prompt; minimise max(-rho A, -clip(rho, 1 - e, 1 + e) A) + kl k3
 State.  policy, one Adam; with kl a frozen reference
 Note.   The standard deviation is that of a sample (n - 1), as in verl and TRL. Batches in which every group agrees are
