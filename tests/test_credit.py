@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from steepest.credit import centred, gae, group_relative, leave_one_out, reward_to_go, standardize
 
 
@@ -47,7 +48,8 @@ def test_gae_at_its_two_ends():
     ones = torch.ones(3, 6, dtype=torch.float64)
     returns = reward_to_go(reward, ones, discount=0.9)
     assert torch.allclose(gae(reward, value, following, end, nothing, discount=0.9, decay=1.0), returns - value)
-    assert torch.allclose(gae(reward, value, following, nothing, nothing, discount=0.9, decay=0.0), reward + 0.9 * following - value)
+    one_step = gae(reward, value, following, nothing, nothing, discount=0.9, decay=0.0)
+    assert torch.allclose(one_step, reward + 0.9 * following - value)
 
 
 def test_truncation_bootstraps_and_termination_does_not():

@@ -1,15 +1,30 @@
 import pytest
 import torch
+
 from steepest.losses import (
-    Missing, Terms, clip, constant_norm, entropy, k3, loss, reinforce, sequence_mean, sequence_sum, squared, squared_clip,
-    surrogate, token_mean,
+    Missing,
+    Terms,
+    clip,
+    constant_norm,
+    entropy,
+    k3,
+    loss,
+    reinforce,
+    sequence_mean,
+    sequence_sum,
+    squared,
+    squared_clip,
+    surrogate,
+    token_mean,
 )  # fmt: skip
 from steepest.losses.check import check_loss, example
 
 ALL = ("on_policy", "zero_advantage", "order", "padding", "finite", "pure", "cut")
 
 
-@pytest.mark.parametrize("objective", [surrogate(), clip(), clip(low=0.1, high=0.3) + 0.04 * k3() + 0.5 * squared() - 0.01 * entropy()], ids=str)
+@pytest.mark.parametrize(
+    "objective", [surrogate(), clip(), clip(low=0.1, high=0.3) + 0.04 * k3() + 0.5 * squared() - 0.01 * entropy()], ids=str
+)
 def test_policy_gradient_losses_obey_every_law(objective):
     assert check_loss(objective) == list(ALL)
 
@@ -119,7 +134,10 @@ def one(new=0.0, old=0.0, advantage=1.0, **more):
     return Terms(cell(new).requires_grad_(), cell(old), cell(advantage), cell(1), **{k: cell(v) for k, v in more.items()})
 
 
-@pytest.mark.parametrize(("log_ratio", "advantage", "moves"), [(0.3, 1, False), (0.1, 1, True), (-0.3, -1, False), (-0.3, 1, True), (0.3, -1, True)])
+@pytest.mark.parametrize(
+    ("log_ratio", "advantage", "moves"),
+    [(0.3, 1, False), (0.1, 1, True), (-0.3, -1, False), (-0.3, 1, True), (0.3, -1, True)],
+)
 def test_clip_stops_exactly_where_the_band_is_left_on_the_gaining_side(log_ratio, advantage, moves):
     t = one(new=log_ratio, advantage=advantage)
     value, metrics = clip()(t)

@@ -23,8 +23,9 @@ class AddCliff(Symbolic):
     """Add two numbers of n digits, written lowest digit first: 1 for exactly the n + 1 digits of the sum, else 0.
 
     Both numbers stand one behind the other, each with room for the longest, so that what belongs to a digit of the sum always
-    stands at the same distance from it. The longer the numbers, the less often the teacher was right: beyond some length every answer of the policy is wrong,
-    and a group of answers says nothing (the learning cliff). A hint writes the first digits of the sum into the prompt.
+    stands at the same distance from it. The longer the numbers, the less often the teacher was right: beyond some length every
+    answer of the policy is wrong, and a group of answers says nothing (the learning cliff). A hint writes the first digits of
+    the sum into the prompt.
 
     width   the longest numbers (digits); all prompts are laid out for them
     least   the shortest numbers of training prompts

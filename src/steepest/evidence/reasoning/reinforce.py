@@ -5,13 +5,13 @@ from functools import partial
 from ...problems.language import AddCliff
 from ...systems.reasoning.reinforce import reinforce
 from ..claim import Claim
-from .shared import ROLLOUTS, final_accuracy
+from .shared import final_accuracy
 
 claim = Claim(
     says="From nothing but verdicts, REINFORCE raises a warmed-up model's accuracy on sums of 3 to 6 digits.",
     problem=partial(AddCliff),
-    ours=partial(reinforce, kl=0.0, lr=3e-4, **ROLLOUTS),
-    baseline=partial(reinforce, kl=0.0, lr=1e-12, **ROLLOUTS),  # no weight changes in float32
+    ours=partial(reinforce, kl=0.0, lr=3e-4, prompts=16, group=8),
+    baseline=partial(reinforce, kl=0.0, lr=1e-12, prompts=16, group=8),  # no weight changes in float32
     measure=final_accuracy,
     unit="accuracy of sampled answers on sums of 3 to 6 digits",
     steps=150,

@@ -7,7 +7,6 @@ from ...problems.language import AddCliff
 from ...systems.reasoning.reinforce import reinforce
 from ...systems.reasoning.rloo import rloo
 from ..claim import Claim, Run
-from .shared import ROLLOUTS
 
 STILL = 1e-12  # a learning rate at which no weight changes in float32
 
@@ -22,8 +21,8 @@ def calm(run: Run) -> float:
 claim = Claim(
     says="From the same 16 prompts with 8 answers each, the gradient of RLOO varies less than that of REINFORCE.",
     problem=partial(AddCliff, least=1),
-    ours=partial(rloo, kl=0.0, lr=STILL, **ROLLOUTS),
-    baseline=partial(reinforce, kl=0.0, lr=STILL, **ROLLOUTS),
+    ours=partial(rloo, kl=0.0, lr=STILL, prompts=16, group=8),
+    baseline=partial(reinforce, kl=0.0, lr=STILL, prompts=16, group=8),
     measure=calm,
     unit="minus the logarithm of the gradient's mean square, of the warmed-up policy",
     steps=60,

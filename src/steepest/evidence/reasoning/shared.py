@@ -1,11 +1,7 @@
 """What the claims on text tasks have in common."""
 
-from types import MappingProxyType
-
 from ...core.stream import Stream
 from ..claim import Run
-
-ROLLOUTS = MappingProxyType({"prompts": 16, "group": 8})  # a step's answers, small enough for one core
 
 
 def final_accuracy(run: Run) -> float:
