@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +27,15 @@ MAY = {
 SYSTEM_LINES, PART_LINES = 120, 400
 
 
-def rooms(root: Path) -> Iterator[tuple[str, Path, ast.Module, str]]:
+@functools.cache
+def rooms(root: Path) -> tuple[tuple[str, Path, ast.Module, str], ...]:
+    """Room, path, syntax and text of every file; read once for all rules."""
+    found = []
     for path in sorted(root.rglob("*.py")):
         text = path.read_text()
         first = path.relative_to(root).parts[0]
-        yield (first if first in MAY else ""), path, ast.parse(text), text
+        found.append((first if first in MAY else "", path, ast.parse(text), text))
+    return tuple(found)
 
 
 def imported(root: Path, path: Path, tree: ast.Module) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -41,12 +46,13 @@ def imported(root: Path, path: Path, tree: ast.Module) -> Iterator[tuple[int, tu
         if isinstance(node, ast.ImportFrom):
             if node.level:
                 base = package[: len(package) - node.level + 1]
+                module = node.module or ""
             elif node.module and node.module.split(".")[0] == root.name:
-                base, node.module = (), ".".join(node.module.split(".")[1:]) or None
+                base, module = (), ".".join(node.module.split(".")[1:])
             else:
                 continue
-            target = (*base, *(node.module.split(".") if node.module else ()))
-            if len(target) <= 1 and not node.module:
+            target = (*base, *(module.split(".") if module else ()))
+            if len(target) <= 1 and not module:
                 for alias in node.names:
                     yield node.lineno, (*target, alias.name)
             else:
@@ -81,7 +87,8 @@ def bad_cards(root: Path) -> list[str]:
         if not is_system(root, path):
             continue
         name, doc = path.relative_to(root), ast.get_docstring(tree) or ""
-        faults += [f"{name}: the card lacks `{part}.`" for part in ("Paper", "Claim", "Idea", "State") if not re.search(rf"^{part}\.", doc, re.M)]
+        lacking = [part for part in ("Paper", "Claim", "Idea", "State") if not re.search(rf"^{part}\.", doc, re.M)]
+        faults += [f"{name}: the card lacks `{part}.`" for part in lacking]
         if text.count("# <- the idea") != 1:
             faults.append(f"{name}: exactly one line is marked `# <- the idea`, not {text.count('# <- the idea')}")
         if path.stem not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}:
@@ -129,9 +136,8 @@ def siblings(root: Path) -> list[str]:
         if len(above) > 1:
             faults.append(f"{name} imports {len(above)} systems ({', '.join(sorted(above))}): one parent, never a sibling")
         for parent in above:
-            for grand in parents.get(parent, ()):
-                if parents.get(grand):
-                    faults.append(f"{name} is more than two papers deep: {parent}, {grand}, ...")
+            deep = [grand for grand in parents.get(parent, ()) if parents.get(grand)]
+            faults += [f"{name} is more than two papers deep: {parent}, {grand}, ..." for grand in deep]
     return faults
 
 

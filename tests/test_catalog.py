@@ -105,6 +105,20 @@ def test_states_follow_the_files(tree):
     assert find("won").state == "planned"
 
 
+def test_a_system_outside_the_catalog_that_claims_something_is_judged_too(tree):
+    (tree / "evidence/robust/old.py").write_text("claim = 0\n")
+    assert (find("old").kind, find("old").state) == ("baseline", "built")
+    record = (tree / "evidence/robust/won.json").read_text()
+    (tree / "evidence/robust/old.json").write_text(record.replace('"shown"', '"not shown"'))
+    assert find("old").state == "not shown"
+
+
+def test_options_that_a_child_drops_and_slots_are_told_apart(tree):
+    path = tree / "systems/robust/new.py"
+    path.write_text(CHILD.replace("extends(old)", 'extends(old, without=("group",))').replace("target: float", "target: Loss"))
+    assert [o.flag for o in catalog.options(path)] == ["target", "--lr"]
+
+
 def test_a_broken_record_is_named(tree):
     (tree / "evidence/robust/won.json").write_text('{"verdict": "perhaps"}')
     with pytest.raises(ValueError, match=r"won\.json is not a claim's record.*perhaps.*steepest reproduce won"):

@@ -4,10 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from steepest.core import State, System, Stream, train
-from steepest.core.check import Failed, check_system
-from steepest.core.save import load, restore, save
 from torch import nn
+
+from steepest.core import Prompts, State, Stream, System, train
+from steepest.core.check import Failed, check_problem, check_system
+from steepest.core.save import load, restore, save
+from steepest.problems.control import CartPole, Pendulum, Sides
+from steepest.problems.language import AddCliff
 
 from .toy import Arms, against_others, toy, toy_collect, toy_state
 
@@ -53,6 +56,53 @@ def test_an_attribute_counter_with_a_long_period():
                 p.data.mul_(0.9)
 
     caught(lambda: toy(after=after), "state.count changed")
+
+
+def test_a_counter_on_the_class():
+    class Counting(nn.Module):
+        seen = 0
+
+    def make():
+        counter = Counting()
+
+        def after(state, batch):
+            Counting.seen += 1
+            assert counter
+
+        return toy(after=after)
+
+    caught(make, r"__class__\['seen'\] changed")
+
+
+def test_a_mutable_default_argument():
+    def after(state, batch, seen=[]):  # noqa: B006
+        seen.append(len(batch))
+
+    caught(lambda: toy(after=after), "after.__defaults__")
+
+
+def test_a_slot_of_an_object():
+    class Box:
+        __slots__ = ("seen",)
+
+    def make():
+        box = Box()
+        box.seen = 0
+
+        def after(state, batch):
+            box.seen += 1
+
+        return toy(after=after)
+
+    caught(make, "box.seen changed")
+
+
+def test_a_metric_that_reads_a_clock():
+    def learn(state, batch, rng):
+        return {**system.learn(state, batch, rng), "now": __import__("time").perf_counter()}
+
+    system = toy()
+    caught(lambda: dataclasses.replace(system, learn=learn), "report different metrics")
 
 
 def test_a_tensor_attribute_that_is_no_buffer():
@@ -135,7 +185,7 @@ def test_a_generator_kept_in_the_system():
 
 
 def test_what_cannot_be_imported_is_refused_with_the_way_out():
-    with pytest.raises(ValueError, match="functools.partial"):
+    with pytest.raises(ValueError, match=r"functools\.partial"):
         check_system(lambda: toy(), Arms)
 
 
@@ -164,3 +214,150 @@ def test_making_a_system_allocates_nothing():
         raise RuntimeError("built too early")
 
     assert isinstance(toy(init=explode, collect=explode), System)
+
+
+# ------------------------------------------------------------------------------------ problems
+
+
+class Adding(AddCliff):
+    """AddCliff with a slot for a bug; a module's class, so that it can be pickled."""
+
+    bug = staticmethod(lambda self, what, value, *given: value)
+
+    def prompts(self, count, generator):
+        return self.bug("prompts", super().prompts(count, generator))
+
+    def score(self, prompts, tokens, mask):
+        return self.bug("score", super().score(prompts, tokens, mask), prompts, tokens, mask)
+
+
+def broken(monkeypatch, **bugs):
+    def bug(self, what, value, *given):
+        return bugs[what](value, *given) if what in bugs else value
+
+    monkeypatch.setattr(Adding, "bug", bug)
+    return Adding()
+
+
+def test_sound_problems_pass(monkeypatch):
+    for problem in (broken(monkeypatch), CartPole(limit=40), Pendulum(limit=40)):
+        assert len(check_problem(problem)) == 3
+
+
+def from_elsewhere(prompts):
+    return dataclasses.replace(prompts, key=prompts.key + torch.randint(2**40, (1,)))
+
+
+def on_the_right(prompts):
+    return Prompts(prompts.ids.flip(1), torch.cat([prompts.mask[:, 1:], torch.zeros(len(prompts.ids), 1)], 1), prompts.key)
+
+
+def rank(value, prompts, tokens, mask):
+    return tokens[:, 0].argsort().float()
+
+
+def noisy(value, *given):
+    return value + torch.rand(len(value))
+
+
+def padded(value, prompts, tokens, mask):
+    return tokens.sum(1).float()
+
+
+@pytest.mark.parametrize(
+    ("bugs", "said"),
+    [
+        ({"prompts": from_elsewhere}, "prompts differs for equal generators"),
+        ({"prompts": on_the_right}, "must be padded on the left"),
+        ({"prompts": lambda p: dataclasses.replace(p, key=p.key[:3])}, r"key \[3\] do not fit"),
+        ({"score": noisy}, "score differs for equal answers"),
+        ({"score": rank}, "depends on the other answers of the batch"),
+        ({"score": padded}, "depends on tokens behind its end"),
+        ({"score": lambda x, *given: x[:, None]}, r"must give 16 finite floats, not \[16, 1\]"),
+        ({"score": lambda x, *given: x / 0}, "must give 16 finite floats"),
+        ({"score": lambda x, *given: x.long()}, "torch.int64"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_a_bug_in_a_language_problem(monkeypatch, bugs, said):
+    with pytest.raises(Failed, match=said):
+        check_problem(broken(monkeypatch, **bugs))
+
+
+class Poles(CartPole):
+    """CartPole whose vector of environments is another class."""
+
+    sides = Sides
+
+    def make(self, count):
+        return self.sides(self, count)
+
+
+class Unseeded(Sides):
+    def begin(self, index):
+        super().begin(index)
+        self.state[index] += 1e-3 * torch.rand(1).item()
+
+
+class Forgets(Sides):
+    """Its clock is not part of its state."""
+
+    def set_state(self, state):
+        super().set_state(state)
+        self.clock[:] = 0
+
+
+class ShowsTheNext(Sides):
+    """`next_obs` is what the next episode shows: the autoreset that enters advantages."""
+
+    def step(self, action):
+        got = super().step(action)
+        return dataclasses.replace(got, next_obs=got.obs + 1)
+
+
+class EndsTwice(Sides):
+    def step(self, action):
+        got = super().step(action)
+        over = got.terminated | got.truncated
+        return dataclasses.replace(got, terminated=over, truncated=over)
+
+
+class PaysNaN(Sides):
+    def step(self, action):
+        got = super().step(action)
+        return dataclasses.replace(got, reward=got.reward.where(~got.terminated, float("nan")))
+
+
+class Drifts(Sides):
+    """Changes the state that it was asked for."""
+
+    drift = 0.0
+
+    def step(self, action):
+        self.drift += 1e-6
+        self.state[:, 0] += self.drift
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("sides", "said"),
+    [
+        (Unseeded, "two resets from one address differ"), (Forgets, r"after set_state\(get_state\(\)\) at step .*not complete"),
+        (ShowsTheNext, "obs and next_obs differ at step 0"), (EndsTwice, "is terminated and truncated"),
+        (PaysNaN, "reward of environment . at step .* is not finite"), (Drifts, "`obs` differs after set_state"),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)  # fmt: skip
+def test_a_bug_in_a_control_problem(monkeypatch, sides, said):
+    monkeypatch.setattr(Poles, "sides", sides)
+    with pytest.raises(Failed, match=said):
+        check_problem(Poles(limit=15))
+
+
+def test_a_problem_that_cannot_travel_is_refused():
+    class Local(CartPole): ...
+
+    with pytest.raises(Failed, match=r"Local cannot be pickled .*: build it from plain options"):
+        check_problem(Local())
+    with pytest.raises(TypeError, match="knows Language and Control problems, not Arms"):
+        check_problem(Arms())

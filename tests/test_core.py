@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from steepest.core import Batch, Stream, extends, train
 from steepest.engines.policy_gradient import PolicyObjective
 from steepest.losses import clip, entropy, k3, sequence_mean, sequence_sum, token_mean
@@ -21,8 +22,8 @@ def test_equal_addresses_give_equal_numbers_and_others_do_not():
 
 def test_addresses_are_stable_across_versions():
     """A checkpoint resumes bitwise only while these numbers stand."""
-    assert Stream(0, "init").seed == 6178868405424437073 % 2**63 or True
-    assert Stream(0, 1) / "x" != Stream(0, 1)
+    assert Stream(0, "init").seed == 5184189234732532942
+    assert (Stream(7, 3) / "collect" / 1).seed == 4976271621127361617
     assert (Stream(np.int64(2)) / np.int32(5)).path == (2, 5)
 
 
@@ -153,7 +154,9 @@ def test_an_update_stops_at_its_kl():
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize(("options", "said"), [({"count": 0}, "count"), ({"minibatches": 0}, "minibatches"), ({"max_norm": 0.0}, "max_norm")])
+@pytest.mark.parametrize(
+    ("options", "said"), [({"count": 0}, "count"), ({"minibatches": 0}, "minibatches"), ({"max_norm": 0.0}, "max_norm")]
+)
 def test_an_update_refuses_nonsense(options, said):
     with pytest.raises(ValueError, match=said):
         epochs(**options)
@@ -200,6 +203,12 @@ def test_a_child_shows_its_parents_options_under_its_own():
     assert shown["lr"].default == 0.5
     assert "passes" in shown
     assert child(passes=3)
+
+    @extends(toy, without=("passes",))
+    def narrow(**options):
+        return toy(passes=1, **options)
+
+    assert list(inspect.signature(narrow).parameters) == ["lr", "slots"]
 
     with pytest.raises(TypeError, match=r"takes no \*\*options"):
 

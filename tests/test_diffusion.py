@@ -82,3 +82,71 @@ def test_bad_options_are_refused():
         DiffusionPolicy(2, 4, steps=3, tuned=2, hidden=8, floor=0.0)
     with pytest.raises(ValueError, match="floor"):
         GaussianChunk(2, 4, hidden=8, floor=0.0, std=0.1)
+
+
+def test_log_probabilities_are_those_of_the_normal_distribution():
+    p, g = policy(), RNG.torch()
+    obs, action, _ = p.decide(torch.randn(5, 2, generator=g), g)
+    logp, entropy = p.logp_entropy(obs, action, torch.ones(5, 3))
+    for decision, t in enumerate((2, 1, 0)):  # noisiest first
+        step = torch.full((5,), t)
+        mean = p.mean(p.net, obs["x"][:, decision], step, obs["cond"])
+        normal = torch.distributions.Normal(mean, max(float(p.schedule.std[t]), 0.1))
+        assert torch.allclose(logp[:, decision], normal.log_prob(action[:, decision]).clamp(-5, 2).mean(-1), atol=1e-5)
+        assert torch.allclose(entropy[:, decision], normal.entropy().mean(-1), atol=1e-6)
+
+
+def test_a_gaussian_chunk_has_the_entropy_of_its_deviation():
+    with RNG.fork():
+        p = GaussianChunk(2, 4, hidden=8, floor=0.1, std=0.3)
+    obs, action, _ = p.decide(torch.randn(5, 2, generator=RNG.torch()), RNG.torch())
+    logp, entropy = p.logp_entropy(obs, action, torch.ones(5, 1))
+    normal = torch.distributions.Normal(p.net(obs["cond"])[:, None], 0.3)
+    assert torch.allclose(logp, normal.log_prob(action).clamp(-5, 2).mean(-1), atol=1e-5)
+    assert torch.allclose(entropy, normal.entropy().mean(-1))
+    entropy.sum().backward()
+    assert float(p.log_std.grad.abs().min()) > 0
+
+
+def test_steps_before_the_tuned_ones_are_the_bases():
+    """What the tuned network says of the early steps changes nothing; where all steps are tuned there are none."""
+    for tuned, same in ((3, True), (6, False)):
+        p = policy(6, tuned)
+        cond = torch.randn(4, 2, generator=RNG.torch())
+        first = p.decide(cond, RNG.torch())[0]["x"][:, 0]
+        with torch.no_grad():
+            for x in p.base.parameters():
+                x.mul_(3)
+        after = p.decide(cond, RNG.torch())[0]["x"][:, 0]
+        assert torch.equal(first, after) != same
+        with torch.no_grad():
+            for x in p.net.parameters():
+                x.mul_(3)
+        assert torch.equal(p.decide(cond, RNG.torch())[0]["x"][:, 0], after)
+
+
+def test_greedy_actions_have_no_noise_in_the_last_step():
+    p = policy()
+    cond = torch.randn(4, 2, generator=RNG.torch())
+    x = p.chain(cond, RNG.torch(), greedy=True)
+    mean = p.mean(p.net, x[:, -2], torch.zeros(4, dtype=torch.long), cond)
+    assert torch.allclose(x[:, -1], mean)
+    assert torch.equal(p.act(cond, RNG.torch(), greedy=True), x[:, -1].clamp(-1, 1))
+
+
+def test_cloning_lowers_the_denoising_loss_to_the_data():
+    """Two points as data: after cloning, actions lie at them."""
+    with RNG.fork():
+        p = DiffusionPolicy(1, 2, steps=10, tuned=5, hidden=64, floor=0.01)
+    optimizer, g = torch.optim.Adam(p.parameters(), 3e-3), RNG.torch()
+    points = torch.tensor([[0.6, -0.6], [-0.6, 0.6]])
+    for _ in range(1200):
+        x0 = points[torch.randint(2, (128,), generator=g)]
+        optimizer.zero_grad()
+        p.loss(x0, torch.zeros(128, 1), g).backward()
+        optimizer.step()
+    p.freeze()
+    made = p.act(torch.zeros(200, 1), RNG.torch(), greedy=True)
+    away, which = torch.cdist(made, points).min(1)
+    assert float((away < 0.25).float().mean()) > 0.9
+    assert 0.25 < float(which.float().mean()) < 0.75  # both, which no single Gaussian can

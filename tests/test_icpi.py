@@ -218,7 +218,7 @@ def test_bad_options_are_refused(options):
         begin(icpi(**options), Chain())
 
 
-@pytest.mark.parametrize("problem", [Chain, Maze, partial(Chain, distractors=1)])
+@pytest.mark.parametrize("problem", [Chain, pytest.param(Maze, marks=pytest.mark.slow), partial(Chain, distractors=1)])
 def test_icpi_conforms(problem):
     check = pytest.importorskip("steepest.core.check")
     check.check_system(partial(icpi, min_successes=1, noise=0.1, max_steps=3), problem, half=8, fresh=problem is Chain)

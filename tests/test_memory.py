@@ -1,7 +1,8 @@
 import pytest
 import torch
-from steepest.memory import Average, Replay, Table
 from torch import nn
+
+from steepest.memory import Average, Replay, Table
 
 
 def test_replay_keeps_the_last_rows_and_draws_only_those():

@@ -172,7 +172,13 @@ def test_a_penalty_takes_the_divergence_off_the_reward():
         kl_penalty(-1.0)
 
 
-@pytest.mark.parametrize("make", [reinforce, rloo, grpo, partial(grpo, kl=0.0), partial(grpo, epochs=2, minibatches=2)], ids=str)
+SYSTEMS = {
+    "reinforce": reinforce, "rloo": rloo, "grpo": grpo, "grpo without reference": partial(grpo, kl=0.0),
+    "grpo, two passes": partial(grpo, epochs=2, minibatches=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", SYSTEMS.values(), ids=SYSTEMS)
 def test_it_conforms(make):
     check_system(partial(make, **SIZES), SMALL, half=1, fresh=make is grpo)
 
@@ -182,7 +188,7 @@ def test_sequence_mean_is_the_papers_average():
     assert sequence_mean(mask).tolist() == [[0.125] * 4, [0.5, 0, 0, 0]]
 
 
-@pytest.mark.parametrize("make", [partial(reinforce, kl=0.0), partial(rloo, kl=0.0), grpo], ids=str)
+@pytest.mark.parametrize("make", [partial(reinforce, kl=0.0), partial(rloo, kl=0.0), grpo], ids=["reinforce", "rloo", "grpo"])
 def test_it_learns(make):
     problem = LEARN()
     system = make(prompts=16, group=8, lr=5e-4)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
 from steepest.core import Batch, Problem, State, System
 from steepest.credit import leave_one_out
 from steepest.engines import policy_gradient
 from steepest.losses import clip
 from steepest.optimize import epochs
-from torch import nn
 
 
 @dataclass(frozen=True)

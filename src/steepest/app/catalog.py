@@ -27,7 +27,8 @@ COLOURS = ("green", "yellow", "cyan", "bright_black", "blue")
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the catalog. `state` is one of STATES; a baseline is a system that the catalog of papers does not hold."""
+    """A line of the catalog. `state` is one of STATES; `kind` is baseline where the catalog of papers does not hold the system,
+    and so is the state of one that claims nothing itself."""
 
     slug: str
     family: str
@@ -55,7 +56,8 @@ def entries() -> list[Entry]:
     for path in sorted((HOME / "systems").glob("*/*.py")):
         family, slug = path.parent.name, path.stem
         if not slug.startswith("_") and (family, slug) not in known and state(family, slug) != "planned":
-            found.append(Entry(slug, family, "baseline", title(path), "baseline"))
+            claims = (HOME / "evidence" / family / f"{slug}.py").exists()
+            found.append(Entry(slug, family, "baseline", title(path), state(family, slug) if claims else "baseline"))
     return found
 
 
@@ -144,6 +146,11 @@ class Option:
     help: str
     owner: str
 
+    @property
+    def flag(self) -> str:
+        """How the command line says it; a slot takes a function, which only Python can say."""
+        return f"--{self.name.replace('_', '-')}" if sayable(ast.parse(self.type or "object", mode="eval").body) else self.name
+
 
 def options(path: Path) -> list[Option]:
     """A system's own options, then those of the parent that it extends."""
@@ -162,8 +169,14 @@ def options(path: Path) -> list[Option]:
         )
         for a, d in pairs
     ]
-    names = {option.name for option in own}
-    return own + [option for up in parents(node) for option in options(up) if option.name not in names]
+    taken = {option.name for option in own}
+    return own + [option for up, without in parents(node) for option in options(up) if option.name not in {*taken, *without}]
+
+
+def sayable(annotation: ast.expr) -> bool:
+    """Whether a command line can say a value of this type: the source's side of `options.plain`."""
+    names = {part.id for part in ast.walk(annotation) if isinstance(part, ast.Name)}
+    return names <= {"bool", "int", "float", "str", "Path", "Literal", "tuple"}
 
 
 def described(text: str, name: str) -> str:
@@ -172,11 +185,13 @@ def described(text: str, name: str) -> str:
     return " ".join(found[1].split()) if found else ""
 
 
-def parents(node: ast.FunctionDef) -> Iterator[Path]:
+def parents(node: ast.FunctionDef) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """The file of the system that `extends` names, and the options of it that this one drops."""
     for mark in node.decorator_list:
         if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "extends":
             name = ast.unparse(mark.args[0]).split(".")[-1]
-            yield from (HOME / "systems").glob(f"*/{name}.py")
+            without = next((ast.literal_eval(word.value) for word in mark.keywords if word.arg == "without"), ())
+            yield from ((path, without) for path in (HOME / "systems").glob(f"*/{name}.py"))
 
 
 # ------------------------------------------------------------------------------------------ commands
@@ -260,15 +275,17 @@ class Show:
         parts.add_column(style="bold", no_wrap=True)
         for name, text in told.items():
             if name:
-                parts.add_row(name, escape(text))
+                parts.add_row(name, escape(text if name == "Idea" else " ".join(text.split())))
         parts.add_row("Source", str(entry.source))
         parts.add_row("Evidence", says(entry, record))
         console.print(parts)
         table = Table("option", "default", "what it is", box=box.SIMPLE_HEAD, pad_edge=False)
-        for o in takes:
+        for o in sorted(takes, key=lambda o: not o.flag.startswith("-")):
             source = "" if o.owner == entry.slug else f" [dim](from {o.owner})[/]"
-            table.add_row(f"--{o.name.replace('_', '-')}", escape(o.default), escape(o.help) + source)
+            table.add_row(o.flag, escape(o.default), escape(o.help) + source)
         console.print(table if takes else "\nno options")
+        if any(not o.flag.startswith("-") for o in takes):
+            console.print("Options without dashes are slots: they take functions, in Python.\n")
         console.print(
             f"run it: steepest train {entry.slug}"
             + (f"    test its claim: steepest reproduce {entry.slug}" if entry.claim.exists() else "")

@@ -55,6 +55,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
         complain(errors, f"no command is called {words[0]!r}{nearest(words[0], commands)}. The commands are {', '.join(commands)}")
         return 2
+    if os.getcwd() not in sys.path:  # modules of the user's own, behind all others so that none is shadowed
+        sys.path.append(os.getcwd())
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: errors.print(  # type: ignore[assignment]
             f"[yellow]warning:[/] {escape(str(message))}", highlight=False, soft_wrap=True
@@ -94,7 +96,7 @@ def usage() -> None:
     for _, word in COMMANDS:
         grid.add_row(f"  steepest [bold]{escape(word.usage)}[/]", word.about)
     console.print(grid, highlight=False)
-    console.print("\n`steepest COMMAND --help` shows the options, of `train NAME` also the system's and the problem's.", highlight=False)
+    console.print("\n`steepest COMMAND --help` shows the options; `steepest train NAME --help` the system's too.", highlight=False)
 
 
 def complain(console: Console, said: str) -> None:

@@ -8,8 +8,8 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 260, 58, 12, 12, 34
-POINTS = 240
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 400, 230, 58, 12, 12, 36  # small, so that a phone does not shrink the letters
+POINTS, LONG = 240, 26  # of a curve; letters of a name that stands beside another
 
 
 class Line(NamedTuple):
@@ -36,13 +36,13 @@ def chart(lines: Sequence[Line], title: str, across: str = "step") -> str:
         return round(across, 1), round(HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM), 1)
 
     parts = []
-    for y in ticks(y0, y1):
+    for y, said in ticks(y0, y1):
         _, h = at(x0, y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{h}" y2="{h}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{h + 4}" text-anchor="end">{number(y)}</text>')
-    for x in ticks(x0, x1):
+        parts.append(f'<text x="{LEFT - 6}" y="{h + 4}" text-anchor="end">{said}</text>')
+    for x, said in ticks(x0, x1):
         w, _ = at(x, y0)
-        parts.append(f'<text x="{w}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{number(x)}</text>')
+        parts.append(f'<text x="{w}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{said}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>')
     for line in sorted(lines, key=lambda line: not line.faint):
         for piece in unbroken(line):
@@ -54,12 +54,11 @@ def chart(lines: Sequence[Line], title: str, across: str = "step") -> str:
                 path = " ".join(f"{a},{b}" for a, b in points)
                 parts.append(f'<polyline class="{style}" points="{path}"><title>{escape(line.label)}</title></polyline>')
     keys = {line.label: line.colour % 8 for line in lines if not line.faint}
-    legend = (
-        "".join(f'<span class="key k{colour}">{escape(label)}</span>' for label, colour in keys.items()) if len(keys) > 1 else ""
-    )
+    told = "".join(f'<span class="key k{colour}">{escape(label)}</span>' for label, colour in keys.items())
+    legend = f"<div>{told}</div>" if len(keys) > 1 or len(lines) > len(keys) else ""
     said = f"{title}: {len(lines)} curves, from {number(min(ys))} to {number(max(ys))}"
     svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>'
-    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}<div>{legend}</div></figure>"
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}{legend}</figure>"
 
 
 def pairs(ours: Sequence[float], baseline: Sequence[float], names: tuple[str, str], title: str) -> str:
@@ -69,11 +68,11 @@ def pairs(ours: Sequence[float], baseline: Sequence[float], names: tuple[str, st
     def height(y: float) -> float:
         return round(HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - TOP - BOTTOM), 1)
 
-    wide, a, b = 300, 110, 240
+    a, b = 142, 310
     parts = []
-    for y in ticks(y0, y1):
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{wide - RIGHT}" y1="{height(y)}" y2="{height(y)}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{height(y) + 4}" text-anchor="end">{number(y)}</text>')
+    for y, said in ticks(y0, y1):
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height(y)}" y2="{height(y)}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{height(y) + 4}" text-anchor="end">{said}</text>')
     for mine, theirs in zip(ours, baseline, strict=True):
         parts.append(f'<line class="pair" x1="{a}" x2="{b}" y1="{height(theirs)}" y2="{height(mine)}"/>')
     for x, values, colour in ((a, baseline, 1), (b, ours, 0)):
@@ -81,9 +80,9 @@ def pairs(ours: Sequence[float], baseline: Sequence[float], names: tuple[str, st
             f'<circle class="s{colour} dot" cx="{x}" cy="{height(y)}" r="4.5"><title>{number(y)}</title></circle>' for y in values
         ]
     for x, name in ((a, names[1]), (b, names[0])):
-        parts.append(f'<text x="{x}" y="{HEIGHT - 12}" text-anchor="middle">{escape(name)}</text>')
+        parts.append(f'<text x="{x}" y="{HEIGHT - 12}" text-anchor="middle">{cut(name, LONG)}</text>')
     said = f"{title}: {len(ours)} pairs"
-    svg = f'<svg class="narrow" viewBox="0 0 {wide} {HEIGHT}" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>'
+    svg = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">{"".join(parts)}</svg>'
     return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
 
 
@@ -96,12 +95,12 @@ def intervals(rows: Sequence[tuple[str, float, float, float, Sequence[float]]], 
         return round(LEFT / 2 + (x - x0) / (x1 - x0) * (WIDTH - LEFT), 1)
 
     parts = []
-    for x in ticks(x0, x1):
+    for x, said in ticks(x0, x1):
         parts.append(f'<line class="grid" x1="{across(x)}" x2="{across(x)}" y1="8" y2="{foot}"/>')
-        parts.append(f'<text x="{across(x)}" y="{foot + 16}" text-anchor="middle">{number(x)}</text>')
+        parts.append(f'<text x="{across(x)}" y="{foot + 16}" text-anchor="middle">{said}</text>')
     for k, (name, estimate, low, high, runs) in enumerate(rows):
         y, style = 36 + 44 * k, f"s{k % 8}"
-        parts.append(f'<text x="{LEFT / 2}" y="{y - 12}">{escape(name)}</text>')
+        parts.append(f'<text x="{LEFT / 2}" y="{y - 12}">{cut(name, 2 * LONG)}</text>')
         parts.append(f'<line class="{style} bar" x1="{across(low)}" x2="{across(high)}" y1="{y}" y2="{y}"/>')
         parts.append(f'<line class="{style} mark" x1="{across(estimate)}" x2="{across(estimate)}" y1="{y - 8}" y2="{y + 8}"/>')
         parts += [f'<circle class="{style}" cx="{across(x)}" cy="{y}" r="2.5"/>' for x in runs]
@@ -135,12 +134,17 @@ def spread(values: Sequence[float], margin: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers between `low` and `high`."""
+def ticks(low: float, high: float, about: int = 5) -> list[tuple[float, str]]:
+    """Round numbers between `low` and `high`, written with the digits that tell them apart."""
     raw = (high - low) / about
     size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * k for k in (1, 2, 5, 10) if size * k >= raw * 0.999)
-    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    step = next(size * k for k in (1, 2, 5, 10) if size * k >= raw * 0.75)
+    found = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    largest, last = max(map(abs, found)), math.floor(math.log10(step) + 1e-9)
+    if largest >= 1e6 or step < 1e-4:
+        digits = max(0, math.floor(math.log10(largest)) - last)
+        return [(x, f"{x:.{digits}e}" if x else "0") for x in found]
+    return [(x, f"{x:,.{max(0, -last)}f}" if x else "0") for x in found]
 
 
 def number(x: float) -> str:
@@ -149,3 +153,10 @@ def number(x: float) -> str:
     if abs(x) >= 1e6 or abs(x) < 1e-4:
         return f"{x:.2g}"
     return f"{x:,.0f}" if abs(x) >= 1e4 else f"{x:.4g}"
+
+
+def cut(text: str, length: int) -> str:
+    """At most that many letters, as HTML; the whole is told under the mouse."""
+    if len(text) <= length:
+        return escape(text)
+    return f"{escape(text[: length - 1])}…<title>{escape(text)}</title>"

@@ -37,20 +37,14 @@ class Evaluate:
         plan, _, checkpoint = find_run(self.folder)
         if checkpoint is None:
             raise ValueError(f"{self.folder} has no checkpoint yet: `steepest resume {self.folder}` goes on until there is one")
-        import torch
-
         from ..core.save import restore
         from ..core.stream import Stream
-        from ..core.system import begin
-        from .train import answers, usable
+        from .session import answers
 
-        usable(plan.device)
         console = Console(stderr=self.json)
-        system, problem = plan.make()
-        torch.set_num_threads(plan.threads)
         seed = plan.seed if self.seed is None else self.seed
         with console.status(f"evaluating {plan.system} on {plan.problem}"):
-            state = begin(system, problem, seed=plan.seed, device=plan.device)
+            _, problem, state = plan.begin()
             restore(state, checkpoint, plan.json())
             first = Stream(seed, "evaluate")  # what `train` evaluates with
             told = [judge(problem, state, first / k if k else first) for k in range(self.repeats)]

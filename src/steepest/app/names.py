@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .catalog import papers, sayable
+
 if TYPE_CHECKING:
     from ..core import System
     from ..evidence import Claim
@@ -32,13 +34,25 @@ def all_problems() -> dict[str, str]:
         for node in ast.parse((HOME / "problems" / f"{module.name}.py").read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 bases[node.name] = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
-                if any("dataclass" in ast.unparse(mark) for mark in node.decorator_list):
+                if any("dataclass" in ast.unparse(mark) for mark in node.decorator_list) and needs_only_words(node):
                     found[node.name] = module.name
 
     def below(name: str) -> bool:
         return name == "Problem" or any(below(base) for base in bases.get(name, ()))
 
     return {name: module for name, module in sorted(found.items()) if below(name)}
+
+
+def needs_only_words(made: ast.ClassDef) -> bool:
+    """Whether all that a dataclass needs can be said on a command line."""
+
+    def given(value: ast.expr | None) -> bool:
+        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "field":
+            return any(word.arg in ("default", "default_factory") for word in value.keywords)
+        return value is not None
+
+    needed = [part.annotation for part in made.body if isinstance(part, ast.AnnAssign) and not given(part.value)]
+    return all(map(sayable, needed))
 
 
 def find_system(name: str) -> Callable[..., System]:
@@ -54,8 +68,6 @@ def find_system(name: str) -> Callable[..., System]:
 
 def planned(name: str) -> str:
     """What to add where the name is that of a paper of the catalog."""
-    from .catalog import papers
-
     return " yet: it is planned" if any(slug == name for slug, *_ in papers()) else ""
 
 

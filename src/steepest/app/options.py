@@ -9,8 +9,9 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
+from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from .catalog import described
 
@@ -43,7 +44,7 @@ def options_of(make: Callable[..., Any], group: str, given: dict[str, Any] | Non
     """The plain keyword options of what `make` makes; `given` are defaults that replace its own, and the help says so."""
     built = make.func if isinstance(make, partial) else make
     fixed = make.keywords.keys() if isinstance(make, partial) else ()
-    hints, texts, found = annotations(built), documents(built), []
+    hints, texts, found = types_of(built), documents(built), []
     for name, parameter in inspect.signature(make).parameters.items():
         if name in fixed or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or not plain(hints.get(name)):
             continue
@@ -56,7 +57,7 @@ def options_of(make: Callable[..., Any], group: str, given: dict[str, Any] | Non
     return found
 
 
-def annotations(built: Any) -> dict[str, Any]:
+def types_of(built: Any) -> dict[str, Any]:
     """Types by name, those of parents included."""
     found: dict[str, Any] = {}
     while built is not None:
@@ -72,7 +73,7 @@ def documents(built: Any) -> list[str]:
     """Docstrings in which options are described: the system's and its parents', or the class's and its bases'."""
     if isinstance(built, type):
         return [inspect.cleandoc(cls.__doc__) for cls in built.__mro__ if cls.__doc__ and cls is not object]
-    found = []
+    found: list[str] = []
     while built is not None:
         found.append(inspect.getdoc(built) or "")
         built = getattr(built, "parent", None)
@@ -81,7 +82,8 @@ def documents(built: Any) -> list[str]:
 
 def fields_of(command: type) -> list[Option]:
     """The options of a command: a field with no default is required; the first of them is positional."""
-    hints, text, found = typing.get_type_hints(command), inspect.cleandoc(command.__doc__ or ""), []
+    hints, text = typing.get_type_hints(command), inspect.cleandoc(command.__doc__ or "")
+    found: list[Option] = []
     for f in dataclasses.fields(command):
         if plain(hints[f.name]):
             first = f.default is REQUIRED and not any(option.positional for option in found)
@@ -90,14 +92,14 @@ def fields_of(command: type) -> list[Option]:
 
 
 def without_clashes(options: Sequence[Option]) -> list[Option]:
-    """Flags by which each option can be told: a problem's that an earlier group has too becomes --problem.NAME."""
-    taken: dict[str, str] = {}
-    found = []
+    """Flags by which each option can be told: one that an earlier group has too becomes --GROUP.NAME, e.g. --dppo.steps."""
+    taken: set[str] = set()
+    found: list[Option] = []
     for option in options:
         flag = option.name.replace("_", "-")
         if flag in taken:
-            flag = f"{'problem' if option.group != taken[flag] else option.group}.{flag}"
-        taken[flag] = option.group
+            flag = f"{option.group}.{flag}"
+        taken.add(flag)
         found.append(dataclasses.replace(option, flag=flag))
     return found
 
@@ -107,14 +109,18 @@ def parse(options: Sequence[Option], args: Sequence[str], *, prog: str, descript
     import tyro
 
     def column(option: Option) -> tuple[str, Any, Any]:
-        said: list[Any] = [tyro.conf.arg(name=None if option.positional else option.flag, help=option.help or "\u200b")]
+        # what the help says already needs no hint; an empty tuple has none of its own
+        hint = "" if not option.default and "default:" in option.help else "(default: none)" if option.default == () else None
+        said: list[Any] = [
+            tyro.conf.arg(name=None if option.positional else option.flag, help=option.help or "\u200b", help_behavior_hint=hint)
+        ]
         if option.positional:
             said[0] = tyro.conf.arg(metavar=option.name.upper(), help=option.help)
             said.append(tyro.conf.Positional)
         if option.type is bool and option.default is False:
             said.append(tyro.conf.FlagCreatePairsOff)
         # tyro takes a name's letters from the field, and flags hold dots: fields are numbered, flags given
-        kind = Annotated[(option.type, *said)]  # type: ignore[misc]
+        kind = getitem(cast(Any, Annotated), (option.type, *said))
         return f"o{names[id(option)]}", kind, field() if option.default is REQUIRED else field(default=option.default)
 
     told = without_clashes(options)
@@ -142,7 +148,7 @@ def parse(options: Sequence[Option], args: Sequence[str], *, prog: str, descript
 
 def coerce(make: Callable[..., Any], said: dict[str, Any]) -> dict[str, Any]:
     """Options that went through JSON, as what they were: tuples and paths."""
-    hints = annotations(make.func if isinstance(make, partial) else make)
+    hints = types_of(make.func if isinstance(make, partial) else make)
 
     def back(value: Any, hint: Any) -> Any:
         if isinstance(value, list):

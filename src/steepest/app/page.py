@@ -15,15 +15,21 @@ p{margin:6px 0 10px;max-width:75ch;overflow-wrap:anywhere}
 section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px;margin:0 0 18px}
 .quiet,footer{color:var(--quiet);font-size:.87rem}
 .wide{overflow-x:auto;margin:8px 0 12px}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
+table{max-width:100%;border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:5px 18px 5px 0;border-bottom:1px solid var(--line);white-space:nowrap}
+.right{text-align:right}
+td:last-child:not(.right){white-space:normal;min-width:30ch}
+@media(max-width:600px){main{padding:16px 8px}section{padding:14px 12px}th,td{padding-right:12px}}
 th{color:var(--quiet);font-weight:600}
 tbody tr:last-child td{border-bottom:0}
-.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:16px;align-items:start;margin:12px 0}
-figure{margin:0;min-width:0;max-width:600px}
+dl{columns:300px;column-gap:36px;margin:8px 0 12px;font-size:.87rem}
+dl div{display:flex;justify-content:space-between;gap:14px;padding:3px 0;border-bottom:1px solid var(--line);break-inside:avoid}
+dt{color:var(--quiet)}
+dd{margin:0;text-align:right;overflow-wrap:anywhere;min-width:0;font-variant-numeric:tabular-nums}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,310px),1fr));gap:18px;align-items:start;margin:12px 0}
+figure{margin:0;min-width:0;max-width:460px}
 figcaption{font-weight:600;font-size:.9rem;margin-bottom:4px;overflow-wrap:anywhere}
 svg{width:100%;height:auto;display:block}
-.narrow{max-width:330px}
 svg text{fill:var(--quiet);font-size:12px}
 .grid{stroke:var(--line)}
 .pair{stroke:var(--quiet);opacity:.6}
@@ -37,7 +43,7 @@ summary{cursor:pointer;color:var(--quiet);margin-top:8px}
 .yes,.no{font-size:.85rem;font-weight:600;padding:1px 9px;border:1px solid;border-radius:99px;white-space:nowrap}
 .yes{color:var(--yes)}.no{color:var(--no)}
 a{color:var(--s0)}
-.key{display:inline-block;margin-right:14px;font-size:.87rem}
+.key{display:inline-block;margin-right:14px;font-size:.87rem;overflow-wrap:anywhere}
 .key::before{content:"";display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:6px;background:currentColor}
 """ + "".join(
     f"polyline.s{k},line.s{k}{{stroke:var(--s{k})}}circle.s{k}{{fill:var(--s{k})}}.k{k}::before{{background:var(--s{k})}}\n"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .names import find_claim, find_problem, find_system, problem_name
-from .options import annotations, coerce, plain
+from .options import coerce, plain, types_of
 
-RUN, CHECKPOINTS = "run.json", "checkpoints"
+RUN, CHECKPOINTS, METRICS, EVALUATION = "run.json", "checkpoints", "metrics.jsonl", "evaluation.json"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,21 @@ class Plan:
     def make(self) -> tuple[Any, Any]:
         """The system and the problem. Raises before any work where an option is wrong."""
         system, problem = makers(self.system, self.problem, self.claimed)
-        return system(**coerce(system, self.options)), problem(**coerce(problem, self.problem_options))
+        return system(**coerce(system, self.options)), problem(**coerce(problem, spoken(self.options, self.problem_options)))
+
+    def begin(self) -> tuple[Any, Any, Any]:
+        """System, problem and the State before the first step. Raises ValueError where they do not fit."""
+        import torch
+
+        from ..core.system import begin
+
+        usable(self.device)
+        system, problem = self.make()
+        torch.set_num_threads(self.threads)
+        try:
+            return system, problem, begin(system, problem, seed=self.seed, device=self.device)
+        except TypeError as error:
+            raise ValueError(f"{self.system} on {self.problem}: {error}") from error
 
     def json(self) -> dict[str, Any]:
         return json.loads(json.dumps(dataclasses.asdict(self)))
@@ -56,8 +70,20 @@ class Plan:
                 f"{where} does not say {', '.join(absent)}: `steepest train` did not write it. Build its system yourself and "
                 "call steepest.core.save.restore"
             )
-        given = {name: tuple(notes[name]) if isinstance(notes[name], list) else notes[name] for name in names}
+        given: dict[str, Any] = {name: tuple(notes[name]) if isinstance(notes[name], list) else notes[name] for name in names}
         return cls(**given)
+
+
+def usable(device: str) -> None:
+    """Raises ValueError where torch cannot work on it."""
+    import torch
+
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        here = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
+        why = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({why}): choose of {', '.join(here)}") from error
 
 
 def makers(system: str, problem: str, claimed: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -70,9 +96,17 @@ def makers(system: str, problem: str, claimed: bool) -> tuple[Callable[..., Any]
     return made[0], made[1]
 
 
+def spoken(system: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    """The problem's options; a `tokenizer_name` that is not set is that of the weights which the system takes as its `model`."""
+    model = system.get("model")
+    if problem.get("tokenizer_name", model) is None and model is not None and not model.endswith(".json"):
+        return {**problem, "tokenizer_name": model}
+    return problem
+
+
 def slots(made: partial[Any]) -> dict[str, Any]:
     """What a claim sets that no flag can say."""
-    hints = annotations(made.func)
+    hints = types_of(made.func)
     return {name: value for name, value in made.keywords.items() if name != "id" and not plain(hints.get(name))}
 
 
@@ -136,7 +170,8 @@ def alone(out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            raise ValueError(f"process {file.read() or '?'} is training in {out}: wait for it, or end it, or use another --out") from error
+            said = f"process {file.read() or '?'} is training in {out}: wait for it, or end it, or use another --out"
+            raise ValueError(said) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -26,7 +26,8 @@ def curve(rows: Sequence[dict[str, Any]], figure: str, title: str, path: Path) -
         told = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         steps, values = [s for s, _ in told], [x for _, x in told]
         large = name == main
-        place.plot(steps, values, color=COLOUR, lw=0.8 if large else 1, alpha=0.35 if large else 0.8, marker="." if len(told) < 3 else "")
+        width, alpha, marker = 0.8 if large else 1, 0.35 if large else 0.8, "." if len(told) < 3 else ""
+        place.plot(steps, values, color=COLOUR, lw=width, alpha=alpha, marker=marker)
         if large and len(values) >= 10:
             place.plot(steps, smoothed(values), color=COLOUR, lw=2)
         place.set_title(name, loc="left", fontsize=10 if large else 8)

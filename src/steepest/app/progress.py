@@ -51,7 +51,7 @@ class Watch:
             self.bar.stop()
 
     def update(self, step: int, row: dict[str, float]) -> None:
-        name = self.figure if self.figure in row else next(iter(row), "")
+        name = self.figure if self.figure in row else next((key for key in row if key != "seconds"), "")
         if name:
             self.recent.append(row[name])
         now = time.monotonic()

@@ -6,6 +6,7 @@ import json as js
 import math
 import os
 import platform
+import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,11 +61,13 @@ class Report:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A training run: its rows of metrics and what was asked for."""
+    """A training run: its rows of metrics, what was asked for, where it ran, and what its problem said before and after."""
 
     path: Path
     rows: list[dict[str, Any]]
     config: dict[str, Any]
+    environment: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -72,11 +75,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the numbers, `score` first, then as they first appeared."""
+        """Names of the numbers: the figure that matters, then as they first appeared, and last those that never changed."""
         seen = dict.fromkeys(
             k for row in self.rows for k, v in row.items() if isinstance(v, (int, float)) and k not in ("step", "seconds")
         )
-        return sorted(seen, key=lambda k: k != "score")
+        figure = self.config.get("figure", "score")
+        return sorted(seen, key=lambda k: (len(set(self.curve(k)[1])) < 2, k != figure))
 
     def curve(self, metric: str) -> tuple[list[float], list[float]]:
         points = [(row["step"], row[metric]) for row in self.rows if isinstance(row.get(metric), (int, float))]
@@ -101,7 +105,7 @@ def gather(paths: Sequence[Path]) -> Found:
             )
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.name == "metrics.jsonl":
-                found.runs.append(RunFolder(file.parent, read_metrics(file), read_config(file.parent)))
+                found.runs.append(read_run(file))
             elif file.suffix == ".json":
                 record = read_json(file)
                 if {"verdict", "gaps", "ours"} <= record.keys():
@@ -135,20 +139,24 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
+    """What the file holds; empty where it is not there or holds no object."""
     try:
         record = js.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """What run.json, or else the newest checkpoint's steepest.json, says."""
-    checkpoints = sorted(folder.glob("**/steepest.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for file in (folder / "run.json", *checkpoints):
-        if file.exists() and (read := read_json(file)):
-            return read
-    return {}
+def read_run(metrics: Path) -> RunFolder:
+    """The run whose metrics these are; what it was asked for is in run.json, or else in the notes of its newest checkpoint."""
+    folder = metrics.parent
+    notes = sorted(folder.glob("checkpoints/*/steepest.json"), key=lambda path: path.stat().st_mtime)
+    last = read_json(notes[-1]) if notes else {}
+    config = read_json(folder / "run.json") or {k: v for k, v in last.items() if k not in ("format", "state", "metrics")}
+    versions = {"steepest": last.get("version"), "torch": last.get("torch"), "saved": last.get("date")}
+    machine = {name: config.pop(name, None) for name in ("device", "threads")}
+    there = {name: value for name, value in {**versions, **machine}.items() if value is not None}
+    return RunFolder(folder, read_metrics(metrics), config, there, read_json(folder / "evaluation.json"))
 
 
 # ------------------------------------------------------------------------------------ writing
@@ -166,27 +174,39 @@ def page(found: Found, title: str) -> str:
 
 
 def sections(found: Found) -> Iterator[str]:
-    if found.runs:
-        yield f"<section><h2>Runs</h2>{summary(found.runs)}{curves(found.runs)}</section>"
+    problems = dict.fromkeys(str(run.config.get("problem", "")) for run in found.runs)
+    for problem in problems:  # metrics of different problems are not on one scale
+        runs = [run for run in found.runs if str(run.config.get("problem", "")) == problem]
+        head = f"Runs on {escape(problem)}" if problem else "Runs"
+        yield f"<section><h2>{head}</h2>{summary(runs)}{curves(runs)}</section>"
     if found.claims:
         shown = sum(record["verdict"] == "shown" for _, record in found.claims)
         yield f"<section><h2>Claims</h2><p>{shown} of {len(found.claims)} shown.</p>{claim_table(found.claims)}</section>"
         yield from (claim_card(slug, record) for slug, record in found.claims)
     yield from map(comparison, found.comparisons)
-    yield from map(details_of_run, found.runs)
+    yield from (details_of_run(run, alone=len(found.runs) == 1) for run in found.runs)
 
 
 def summary(runs: Sequence[RunFolder]) -> str:
     rows = []
     for k, run in enumerate(runs):
         last = run.rows[-1] if run.rows else {}
-        main = run.metrics[0] if run.metrics else None
-        ys = run.curve(main)[1] if main else []
-        best = f"{main} {number(ys[0])} → {number(ys[-1])}" if ys else "nothing reported"
         at = f'<span class="key k{k % 8}">{escape(run.name)}</span>'
-        rows.append([at, *(escape(str(run.config.get(x, ""))) for x in ("system", "problem", "seed"))])
-        rows[-1] += [number(last.get("step", 0)), duration(last.get("seconds")), escape(best)]
-    return table(["run", "system", "problem", "seed", "steps", "time", "first → last"], rows)
+        system, seed = (escape(str(run.config.get(x, ""))) for x in ("system", "seed"))
+        rows.append([at, *progress(run), number(last.get("step", 0)), duration(last.get("seconds")), seed, system])
+    return table(["run", "figure", "before", "after", "steps", "time", "seed", "system"], rows)
+
+
+def progress(run: RunFolder) -> tuple[str, str, str]:
+    """The figure that matters, before and after: the problem's first, or else the first and the last of the run's own."""
+    before, after = (run.evaluation.get(when, {}) for when in ("before", "after"))
+    if after:
+        name = next(iter(after))
+        return escape(name), number(before[name]) if name in before else "", number(after[name])
+    if run.metrics:
+        ys = run.curve(run.metrics[0])[1]
+        return f"{escape(run.metrics[0])}, training", number(ys[0]), number(ys[-1])
+    return "nothing reported", "", ""
 
 
 def curves(runs: Sequence[RunFolder]) -> str:
@@ -195,21 +215,26 @@ def curves(runs: Sequence[RunFolder]) -> str:
     for metric in order:
         lines = [Line(*run.curve(metric), run.name, k) for k, run in enumerate(runs) if metric in run.metrics]
         charts.append(chart(lines, metric))
-    rest = f"<details><summary>{len(charts) - MAIN} more curves</summary><div class=grid2>{''.join(charts[MAIN:])}</div></details>"
-    return f"<div class=grid2>{''.join(charts[:MAIN])}</div>" + (rest if len(charts) > MAIN else "")
+    rest = f"<details><summary>{len(charts) - MAIN} more curves</summary>{grid(charts[MAIN:])}</details>"
+    return grid(charts[:MAIN]) + (rest if len(charts) > MAIN else "")
 
 
-def details_of_run(run: RunFolder) -> str:
-    flat = list(flattened(run.config))
-    told = (
-        table(["option", "value"], [[escape(k), escape(v)] for k, v in flat])
-        if flat
-        else "<p class=quiet>The folder holds no configuration.</p>"
-    )
+def grid(charts: Sequence[str]) -> str:
+    return f"<div class=charts>{''.join(charts)}</div>"
+
+
+def details_of_run(run: RunFolder, alone: bool) -> str:
+    """What was asked for and where; open where it is the only run."""
+    fold = "<details open>" if alone else "<details>"
+    before, after = (run.evaluation.get(when, {}) for when in ("before", "after"))
+    rows = [[escape(k), number(before[k]) if k in before else "", number(after[k]) if k in after else ""] for k in before | after]
+    judged = f"<h3>Evaluation</h3>{table(['figure', 'before', 'after'], rows)}" if rows else ""
+    asked = options(run.config) if run.config else "<p class=quiet>The folder holds no configuration.</p>"
+    where = f"{fold}<summary>Environment</summary>{options(run.environment)}</details>" if run.environment else ""
     return (
-        f"<section><h2>{escape(run.name)}</h2><p class=quiet>{escape(str(run.path))}</p>"
+        f"<section><h2>{escape(run.name)}</h2><p class=quiet>{escape(str(run.path))}</p>{judged}"
         f"<h3>Run it again</h3><pre>{escape(again(run))}</pre>"
-        f"<details open><summary>Configuration</summary>{told}</details></section>"
+        f"{fold}<summary>Configuration</summary>{asked}</details>{where}</section>"
     )
 
 
@@ -257,7 +282,7 @@ def claim_card(slug: str, record: dict[str, Any]) -> str:
         labels[1]: baseline["options"],
         "versions": record["versions"],
     }
-    told = [[escape(k), escape(v)] for k, v in flattened({"problem is": record["problem"], **parts, "commit": record["commit"]})]
+    told = options({"problem is": record["problem"], **parts, "commit": record["commit"]})
     notes = "".join(
         f"<p><b>{what}</b> {escape(record[key])}</p>" for what, key in (("Why not.", "why"), ("Tried.", "tried")) if record[key]
     )
@@ -266,9 +291,9 @@ def claim_card(slug: str, record: dict[str, Any]) -> str:
         f"<p>Gap <b>{record['gap']:+.4g}</b>, 95 % interval {span(record['low'], record['high'])} "
         f"(bootstrap {span(*record['bootstrap'])}), "
         f"margin {record['margin']:g}; {record['seconds']:.0f} CPU seconds, {escape(record['date'][:10])}.</p>"
-        f"<div class=grid2>{''.join(drawn)}</div>{by_seed}{notes}<h3>Run it again</h3>"
+        f"{grid(drawn)}{by_seed}{notes}<h3>Run it again</h3>"
         f"<pre>steepest reproduce {escape(slug)}</pre>"
-        f"<details><summary>Configuration</summary>{table(['option', 'value'], told)}</details></section>"
+        f"<details><summary>Configuration and environment</summary>{told}</details></section>"
     )
 
 
@@ -292,14 +317,14 @@ def comparison(page: dict[str, Any]) -> str:
         "--steps",
         str(page["steps"]),
     ]
-    told = [[escape(k), escape(v)] for k, v in flattened({**page["options"], "versions": page["versions"]})]
+    told = options({**page["options"], "versions": page["versions"]})
     drawn = [(name, *row["iqm"].values(), [x for seed in row["scores"] for x in seed]) for name, row in bars.items()]
     return (
         f"<section><h2>{escape(' against '.join(page['systems']))}</h2><p>{scale}{escape(', '.join(page['figure']))} on "
         f"{escape(', '.join(page['problems']))}, {len(page['seeds'])} seeds, {page['steps']} steps, last evaluation.</p>"
         f"{table(heads, rows)}{intervals(drawn, 'interquartile mean, 95 % interval, runs')}"
         f"<h3>Run it again</h3><pre>{escape(shlex.join(words))}</pre>"
-        f"<details><summary>Configuration</summary>{table(['option', 'value'], told)}</details></section>"
+        f"<details><summary>Configuration and environment</summary>{told}</details></section>"
     )
 
 
@@ -309,10 +334,19 @@ def environment() -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells are HTML already; numbers stand right."""
-    head = "".join(f"<th>{h}</th>" for h in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    """Cells are HTML already; columns of numbers stand right."""
+    right = [all(re.fullmatch(r"|[-+]?[\d.,]+(e[-+]?\d+)?|nan", row[k]) for row in rows) for k in range(len(heads))]
+    style = [" class=right" if stands else "" for stands in right]
+    head = "".join(f"<th{kind}>{h}</th>" for h, kind in zip(heads, style, strict=True))
+    cells = ("".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, style, strict=True)) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def options(tree: Mapping[str, Any]) -> str:
+    """Names and values, in as many columns as there is room for."""
+    told = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in flattened(tree))
+    return f"<dl>{told}</dl>"
 
 
 def verdict(record: Mapping[str, Any]) -> str:

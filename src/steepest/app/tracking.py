@@ -50,9 +50,11 @@ class JsonLines:
 
     def sync(self) -> None:
         """On the disk: a checkpoint is never ahead of its metrics."""
-        os.fsync(self.file.fileno())
+        if not self.file.closed:
+            os.fsync(self.file.fileno())
 
     def close(self) -> None:
+        self.sync()
         self.file.close()
 
 
@@ -60,7 +62,7 @@ def read_lines(path: Path) -> list[str]:
     """The whole rows of a file that a killed process may have left."""
     if not path.exists():
         return []
-    *lines, torn = path.read_text(encoding="utf-8").split("\n")
+    *lines, _torn = path.read_text(encoding="utf-8").split("\n")
     return lines
 
 

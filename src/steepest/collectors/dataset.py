@@ -18,6 +18,6 @@ def dataset(*, batch: int) -> Callable[[State, Any, Stream], Any]:
 
     def collect(state: State, problem: Any, rng: Stream) -> Any:
         data = problem.data
-        return data.rows(torch.randint(len(data), (batch,), generator=rng.torch()))
+        return data.rows(torch.randint(len(data), (batch,), generator=rng.torch())).to(state.device)
 
     return collect

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.live import Live
@@ -48,11 +48,13 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
         columns = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         seen, action, logp, reward, next_obs, terminated, truncated = columns
         over = terminated | truncated
-        info: dict[str, Any] = {"next_obs": next_obs.to(device), "terminated": terminated.to(device), "truncated": truncated.to(device)}
+        told = {"next_obs": next_obs, "terminated": terminated, "truncated": truncated}
+        info: dict[str, Any] = {name: x.to(device) for name, x in told.items()}
         info |= count_episodes(live, reward, over)
         reward = reward.to(device)
-        if hasattr(state, "return_scale"):
-            reward = state.return_scale(reward, over.to(device))
+        scale = getattr(state, "return_scale", None)
+        if isinstance(scale, nn.Module):
+            reward = scale(reward, over.to(device))
         return Batch(
             obs=seen.to(device), action=action, logp=logp, reward=reward, mask=torch.ones_like(reward),
             key=torch.arange(envs, device=device), info=info,
@@ -63,18 +65,18 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
 
 def count_episodes(live: Live, reward: Tensor, over: Tensor) -> dict[str, float]:
     """Add reward [N, T] to the running episodes, and say what those that ended (`over` [N, T]) came to."""
-    earned = live.score[:, None] + reward.double().cumsum(1)
-    passed = live.length[:, None] + torch.arange(1, reward.shape[1] + 1)
-    scores, lengths = [], []
-    for n in over.any(1).nonzero()[:, 0].tolist():
-        ends = over[n].nonzero()[:, 0]
-        for at_end, found in ((earned, scores), (passed, lengths)):
-            marks = at_end[n, ends]
-            found.append(torch.cat([marks[:1], marks.diff()]))
-            at_end[n] -= marks[-1]
-    live.score.copy_(earned[:, -1])
-    live.length.copy_(passed[:, -1])
-    if not scores:
+    n, t = over.nonzero(as_tuple=True)  # in the order of environments, then of time
+    first = torch.cat([torch.ones(1, dtype=torch.bool), n[1:] != n[:-1]])[: len(n)]  # of its environment
+    last = first.roll(-1)
+
+    def close(running: Tensor, added: Tensor) -> Tensor:
+        so_far = running[:, None] + added.cumsum(1)
+        marks, after = so_far[n, t], so_far[:, -1].clone()
+        after[n[last]] -= marks[last]
+        running.copy_(after)
+        return marks - torch.where(first, 0, marks.roll(1))
+
+    every, long = close(live.score, reward.double()), close(live.length, torch.ones_like(over, dtype=torch.long))
+    if not len(n):
         return {}
-    every, long = torch.cat(scores), torch.cat(lengths)
-    return {"return": float(every.mean()), "episode_length": float(long.double().mean()), "episodes": float(len(every))}
+    return {"return": float(every.mean()), "episode_length": float(long.double().mean()), "episodes": float(len(n))}

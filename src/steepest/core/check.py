@@ -112,8 +112,8 @@ def watched_run(system: System, problem: Any, steps: int) -> tuple[dict[str, Any
     changed = sorted(name for name in seen.keys() | now.keys() if seen.get(name) != now.get(name))
     if changed:
         raise Failed(
-            f"{changed[0]} changed during training and is not part of State ({len(changed)} such in all): a checkpoint will miss it. "
-            "Keep it in a buffer of a memory (steepest.memory) or as a parameter, or derive it from state.step"
+            f"{changed[0]} changed during training and is not part of State ({len(changed)} such in all): a checkpoint will miss "
+            "it. Keep it in a buffer of a memory (steepest.memory) or as a parameter, or derive it from state.step"
         )
     return {name: clone(value) for name, value in state.state_dict().items()}, metrics
 
@@ -131,6 +131,7 @@ def hidden(system: System, problem: Any, state: State) -> dict[str, str]:
             if key.startswith(("_parameters", "_buffers", "_modules")) or key in CACHES or saved or key.endswith("_hooks"):
                 continue
             visit(value, f"state.{name}.{key}".replace("..", "."), found, memo)
+        visit(shared(type(module)), f"state.{name}.__class__".replace("..", "."), found, memo)
     visit(system, "system", found, memo)
     visit(problem, "problem", found, memo)
     return found
@@ -195,12 +196,23 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, nn.Module):
         if not type(value).__module__.startswith(OPAQUE):
             yield ".__dict__", {k: v for k, v in vars(value).items() if k not in CACHES and not k.startswith("_")}
+            yield ".__class__", shared(type(value))
         yield ".parameters", dict(value.named_parameters())
         yield ".buffers", dict(value.named_buffers())
-    elif dataclasses.is_dataclass(value) or (hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType))):
-        if not type(value).__module__.startswith(OPAQUE):
-            for key, part in vars(value).items():
-                yield f".{key}", part
+    elif isinstance(value, (type, types.ModuleType)) or type(value).__module__.startswith(OPAQUE):
+        return
+    else:
+        slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(value, name)]
+        for key, part in {**{name: getattr(value, name) for name in slots}, **getattr(value, "__dict__", {})}.items():
+            yield f".{key}", part
+        yield ".__class__", shared(type(value))
+
+
+def shared(kind: type) -> dict[str, Any]:
+    """Data that all instances of a class share."""
+    data = (int, float, str, dict, list, set, Tensor, np.ndarray)
+    own = [cls for cls in kind.__mro__[::-1] if not cls.__module__.startswith(OPAQUE)]
+    return {k: v for cls in own for k, v in vars(cls).items() if isinstance(v, data) and not k.startswith("__")}
 
 
 def digest(data: bytes) -> str:
@@ -251,7 +263,8 @@ def check_problem(problem: Any) -> list[str]:
     try:
         pickle.dumps(problem)
     except Exception as error:
-        raise Failed(f"{type(problem).__name__} cannot be pickled ({error}): build it from plain options, load data lazily") from error
+        name = type(problem).__name__
+        raise Failed(f"{name} cannot be pickled ({error}): build it from plain options, load data lazily") from error
     if isinstance(problem, Language):
         return check_language(problem)
     if isinstance(problem, Control):
@@ -281,6 +294,10 @@ def check_language(problem: Language) -> list[str]:
     shuffled = dataclasses.replace(a, ids=a.ids[order], mask=a.mask[order], key=a.key[order])
     if not same(problem.score(shuffled, tokens[order], mask), one[order]):
         raise Failed(f"{name}.score of an answer depends on the other answers of the batch")
+    mask = (torch.arange(problem.max_new) < torch.randint(1, problem.max_new + 1, (16, 1), generator=rng.torch())).float()
+    other = torch.where(mask > 0, tokens, tokens.flip(0))
+    if not same(problem.score(a, tokens, mask), problem.score(a, other, mask)):
+        raise Failed(f"{name}.score of an answer depends on tokens behind its end: read only where mask is 1")
     return ["prompts are drawn from the generator", "prompts are left-padded", "score is a function of prompt and answer"]
 
 
@@ -311,9 +328,10 @@ def check_control(problem: Control, *, count: int = 3, steps: int = 300) -> list
                 raise Failed(f"{name}: `{part.name}` differs {when} at step {t}: the state is not complete")
         done = got.terminated | got.truncated
         if not bool(torch.isfinite(got.reward).all()):
-            raise Failed(f"{name}: reward of environment {int((~torch.isfinite(got.reward)).nonzero()[0])} at step {t} is not finite")
+            which = int((~torch.isfinite(got.reward)).nonzero()[0])
+            raise Failed(f"{name}: reward of environment {which} at step {t} is not finite")
         if not same(got.obs[~done], got.next_obs[~done]):
-            raise Failed(f"{name}: obs and next_obs differ at step {t} although no episode ended: next_obs must be the true successor")
+            raise Failed(f"{name}: obs and next_obs differ at step {t} though no episode ended: next_obs is the true successor")
         if bool((got.terminated & got.truncated).any()):
-            raise Failed(f"{name}: an episode is both terminated and truncated at step {t}; a terminal state has no value to bootstrap")
+            raise Failed(f"{name}: an episode is terminated and truncated at step {t}; a terminal state has no value to bootstrap")
     return ["reset is a function of its address", "obs is next_obs inside an episode", "state can be taken and given back bitwise"]

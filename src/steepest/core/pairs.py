@@ -37,7 +37,7 @@ class Pairs:
             action, mask = getattr(self, name), getattr(self, f"{name}_mask")
             if action.shape[:2] != mask.shape or len(mask) != len(self.weight):
                 raise ValueError(
-                    f"pairs.{name} has shape {list(action.shape)}, its mask {list(mask.shape)} and weight {list(self.weight.shape)}: "
+                    f"pairs.{name} has shape {list(action.shape)}, its mask {list(mask.shape)}, weight {list(self.weight.shape)}: "
                     "give one mask entry for each decision and one weight for each pair"
                 )
             empty = (mask.sum(1) == 0).nonzero()

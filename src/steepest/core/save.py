@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from torch import Tensor
 from .. import __version__
 from .state import State
 
-FORMAT = 1
+FORMAT = 1  # of the folder; another one is refused
 TENSORS, NOTES = "state.safetensors", "steepest.json"
 IDENTITY = ("system", "options", "problem", "problem_options")  # what two runs must share to go on from one another
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -54,12 +55,18 @@ def save(folder: str | Path, state: State, meta: dict[str, Any]) -> Path:
     draft = hidden(folder, "draft")
     try:
         draft.mkdir(parents=True)
-        save_file(tensors, draft / TENSORS)
+        try:
+            save_file(tensors, draft / TENSORS)
+        except KeyError as error:
+            raise TypeError(f"State holds a tensor of {error}, which a checkpoint cannot hold: keep whole bytes") from error
         if hasattr(getattr(state, "policy", None), "export"):
             state.policy.export(draft)
         written = [path for path in sorted(draft.rglob("*")) if path.is_file()]
-        notes["files"] = {str(path.relative_to(draft)): path.stat().st_size for path in written}
+        notes["files"] = {str(path.relative_to(draft)): [path.stat().st_size, digest(path)] for path in written}
+        notes["digest"] = digest(notes)
         (draft / NOTES).write_text(json.dumps(notes), encoding="utf-8")
+        for path in written:  # safetensors lets nobody else read what it writes
+            path.chmod((draft / NOTES).stat().st_mode)
         for path in (*written, draft / NOTES, *(p for p in draft.rglob("*") if p.is_dir()), draft):
             flush(path)
         put(draft, folder)
@@ -109,20 +116,22 @@ def restore(state: State, folder: str | Path, meta: dict[str, Any] | None = None
             )
     own = state.state_dict()
     wrong = [f"{name} {what(tree.get(name))}, here {what(own.get(name))}" for name in {**own, **tree} if not alike(own, tree, name)]
+    if (theirs := trained(tree)) != (here := trained(own)):
+        wrong.append(f"its optimizers train {theirs}, here {here} (tensors by group)")
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
-            f"{folder}, written by {notes.get('system', 'a system')} with {notes.get('options', 'other options')}, does not fit this "
-            f"State: {'; '.join(wrong[:3])}{more}. It belongs to another system or to other options"
-        )
-    try:
-        put_back(state, tree)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(
             f"{folder}, written by {notes.get('system', 'a system')} with {notes.get('options', 'other options')}, does not fit "
-            f"this State: {error}"
-        ) from error
+            f"this State: {'; '.join(wrong[:3])}{more}. It belongs to another system or to other options"
+        )
+    put_back(state, tree)
     return notes
+
+
+def trained(tree: dict[str, Any]) -> dict[str, list[int]]:
+    """How many tensors each optimizer of a State's tree has in its groups."""
+    optimizers = tree.get("_extra_state", {}).get("optimizers", {})
+    return {name: [len(group["params"]) for group in saved["param_groups"]] for name, saved in optimizers.items()}
 
 
 def put_back(state: State, tree: dict[str, Any]) -> None:
@@ -139,10 +148,10 @@ def put_back(state: State, tree: dict[str, Any]) -> None:
 
 
 def read_notes(folder: Path) -> dict[str, Any]:
-    """`steepest.json`, once every file that it names is there in full."""
+    """`steepest.json`, once it and every file that it names are as they were written."""
     try:
         notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
-        form, sizes = notes["format"], notes["files"]
+        form, files = notes["format"], notes["files"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unsound(f"{folder} is no checkpoint: {NOTES} is missing or cannot be read ({error})") from error
     if form != FORMAT:
@@ -150,12 +159,24 @@ def read_notes(folder: Path) -> dict[str, Any]:
             f"{folder} was written by steepest {notes.get('version')} in format {form}; this is steepest {__version__}, "
             f"which reads format {FORMAT}: use the version that wrote it"
         )
-    for name, size in sizes.items():
+    if notes.pop("digest", None) != digest(notes):
+        raise Unsound(f"{folder} is damaged: {NOTES} is not as it was written")
+    for name, (size, wanted) in files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             there = f"has {path.stat().st_size} bytes" if path.is_file() else "is missing"
             raise Unsound(f"{folder} is damaged: {name} {there}, {size} bytes were written")
+        if digest(path) != wanted:
+            raise Unsound(f"{folder} is damaged: {name} is not as it was written")
     return notes
+
+
+def digest(what: Path | dict[str, Any]) -> str:
+    """SHA-256 of a file's bytes, or of a tree as JSON."""
+    if isinstance(what, dict):
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    with open(what, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ------------------------------------------------------------------------------------ several of them
@@ -187,6 +208,7 @@ class Checkpoints:
         sound = {folder: notes for folder, notes in ((f, attempt(f)) for f in folders(self.root)) if isinstance(notes, dict)}
         kept = set(list(sound)[-self.keep :])
         rated = {f: notes["metrics"][self.best] for f, notes in sound.items() if self.best in notes.get("metrics", {})}
+        rated = {folder: x for folder, x in rated.items() if math.isfinite(x)}
         if rated:
             kept.add(max(rated, key=lambda folder: rated[folder]))
         for folder in sound.keys() - kept - {path}:
@@ -279,14 +301,16 @@ def encode(tree: Any, path: str, tensors: dict[str, Tensor], seen: dict[Any, str
         return tree
     if type(tree) is float:
         return tree if math.isfinite(tree) else {"float": repr(tree)}
+    if isinstance(tree, Tensor) and tree.is_complex():
+        return {"complex": keep(torch.view_as_real(tree.resolve_conj()), path, tensors, seen)}
     if isinstance(tree, Tensor):
-        return {"tensor": keep(tree, path, tensors, seen)}
+        return {"tensor": keep(tree.resolve_neg(), path, tensors, seen)}
     if isinstance(tree, dict):
         return {"dict": [[key(k, path), encode(v, f"{path}.{k}" if path else str(k), tensors, seen)] for k, v in tree.items()]}
     if isinstance(tree, (list, tuple)):
         parts = [encode(part, f"{path}.{i}", tensors, seen) for i, part in enumerate(tree)]
         return parts if isinstance(tree, list) else {"tuple": parts}
-    if isinstance(tree, (np.ndarray, np.generic)):
+    if isinstance(tree, (np.ndarray, np.generic)) and tree.dtype.kind in "biuf":
         array = np.ascontiguousarray(tree) if isinstance(tree, np.ndarray) else np.array(tree)
         kind = "array" if isinstance(tree, np.ndarray) else "scalar"
         return {kind: keep(torch.from_numpy(array.copy().reshape(np.shape(tree))), path, tensors, seen)}
@@ -305,10 +329,10 @@ def key(name: Any, path: str) -> Any:
 def keep(x: Tensor, path: str, tensors: dict[str, Tensor], seen: dict[Any, str]) -> str:
     if x.layout is not torch.strided or x.is_quantized:
         raise TypeError(f"State holds a {x.layout} tensor at {path!r}: keep dense ones")
-    same = (x.device, x.data_ptr(), x.dtype, x.shape, x.stride()) if x.numel() else (id(x),)
+    while path in tensors:  # the keys 0 and "0" of one dict
+        path += "'"
+    same = (x.device, x.data_ptr(), x.dtype, x.shape, x.stride()) if x.numel() else (path,)
     if same not in seen:
-        while path in tensors:  # the keys 0 and "0" of one dict
-            path += "'"
         seen[same] = path
         value = x.detach().cpu().contiguous()
         storage = value.untyped_storage()
@@ -330,6 +354,8 @@ def decode(tree: Any, tensors: dict[str, Tensor]) -> Any:
         return tuple(decode(part, tensors) for part in value)
     if kind == "float":
         return float(value)
+    if kind == "complex":
+        return torch.view_as_complex(tensors[value])
     if kind in ("array", "scalar"):
         array = tensors[value].numpy()
         return array if kind == "array" else array[()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -31,11 +32,8 @@ class State(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        for tensor in self.parameters():
-            return tensor.device
-        for tensor in self.buffers():
-            return tensor.device
-        return torch.device("cpu")
+        held = itertools.chain[torch.Tensor](self.parameters(), self.buffers())
+        return next((tensor.device for tensor in held), torch.device("cpu"))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {"step": self.step, "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()}}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .batch import Batch
+from .problem import Problem
 from .state import State
 from .stream import Stream
 
@@ -54,7 +56,8 @@ def train(
         state = begin(system, problem, seed=seed, device=device)
     while state.step < steps:
         rng = Stream(seed, state.step)
-        batch = system.collect(state, problem, rng / "collect")
+        with fitting(problem):
+            batch = system.collect(state, problem, rng / "collect")
         if isinstance(batch, Batch):
             batch.check()
         metrics = system.learn(state, batch, rng / "learn")
@@ -63,12 +66,31 @@ def train(
 
 
 def begin(system: System, problem: Any, *, seed: int = 0, device: str | torch.device = "cpu") -> State:
-    """The State before the first step."""
-    return system.init(problem, Stream(seed, "init")).to(device)
+    """The State before the first step. Raises TypeError where the problem is not of the kind that the system is for."""
+    with fitting(problem):
+        return system.init(problem, Stream(seed, "init")).to(device)
 
 
-def extends(parent: Callable[..., System]) -> Callable[[Callable[..., System]], Callable[..., System]]:
-    """Say that a system is its difference from `parent`: its ``**options`` are the parent's.
+@contextmanager
+def fitting(problem: Any) -> Iterator[None]:
+    """Says so where something is asked of the problem that its kind does not have."""
+    try:
+        yield
+    except AttributeError as error:
+        if error.obj is not problem:
+            raise
+        above = [cls.__name__ for cls in type(problem).__mro__[1:] if issubclass(cls, Problem) and cls is not Problem]
+        kind = f" (a {above[-1]} problem)" if above else ""
+        raise TypeError(
+            f"the system does not fit the problem: it needs `{error.name}`, which {type(problem).__name__}{kind} does not have. "
+            "Take a problem of the kind that the system's card names"
+        ) from error
+
+
+def extends(
+    parent: Callable[..., System], *, without: Sequence[str] = ()
+) -> Callable[[Callable[..., System]], Callable[..., System]]:
+    """Say that a system is its difference from `parent`: its ``**options`` are the parent's, `without` those that it drops.
 
     The signature shown by ``help()`` and by the command line becomes the parent's options under the
     child's own, so that nothing is declared twice.
@@ -80,8 +102,8 @@ def extends(parent: Callable[..., System]) -> Callable[[Callable[..., System]], 
         if not rest:
             raise TypeError(f"{child.__name__} extends {parent.__name__} but takes no **options to pass on")
         mine = {name: p for name, p in own.parameters.items() if p.kind is not p.VAR_KEYWORD}
-        merged = {**inspect.signature(parent).parameters, **mine}
-        ordered = sorted(merged.values(), key=lambda p: (p.kind, p.name not in mine))
+        merged = mine | {name: p for name, p in inspect.signature(parent).parameters.items() if name not in (*mine, *without)}
+        ordered = sorted(merged.values(), key=lambda p: p.kind)  # stable: the child's order, then the parent's
 
         @functools.wraps(child)
         def system(*args: Any, **options: Any) -> System:

@@ -66,13 +66,62 @@ class PolicyObjective:
         return weighted(value, batch.weight, batch)
 
     def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.terms(state, batch)
+        return self.report(self.terms(state, batch), batch)
+
+    def report(self, terms: Terms, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         value, metrics = self.loss(terms)
         total = self.total(value, batch)
         with torch.no_grad():
             metrics = {"kl": terms.ratio - 1 - terms.log_ratio, **metrics}
             sums = {name: weighted(x.detach().to(value.dtype), batch.info["share"], batch) for name, x in metrics.items()}
         return total, {"loss": total.detach(), **sums}
+
+    def pull(self, state: State, batch: Batch, report: bool) -> dict[str, Tensor]:
+        """Add the gradient of the loss to the parameters'; -> metrics, if they are to `report`.
+
+        Networks that know their own gradient (`judge`) are left out of the graph: autograd then sees the loss alone, and on
+        small networks that takes a third of the time.
+        """
+        found = self.judge(state, batch)
+        if found is None:
+            total, metrics = self(state, batch) if report else (self.value(state, batch), {})
+            total.backward()
+            return metrics
+        terms, push = found
+        total, metrics = self.report(terms, batch) if report else (self.total(self.loss(terms).loss, batch), {})
+        leaves = {name: x for name in ("new", "entropy", "value") if (x := getattr(terms, name)) is not None}
+        slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        push(dict(zip(leaves, slopes, strict=True)))
+        return metrics
+
+    def judge(self, state: State, batch: Batch) -> tuple[Terms, Callable[[dict[str, Any]], None]] | None:
+        """`terms` whose log-probability, entropy and value are leaves, and what takes the derivatives by them on to the
+        parameters. None: the policy, the critic or the device has no such thing, or a reference is asked for."""
+        needs, sides = self.loss.needs, [state.policy, *([state.critic] if "value" in self.loss.needs else [])]
+        if "ref" in needs or not all(hasattr(side, "judge") for side in sides):
+            return None
+        found = [side.judge(batch.obs, batch.action) for side in sides]
+        if None in found:
+            return None
+        new, entropy, push_policy = found[0]
+        value, push_critic = found[1] if len(found) > 1 else (None, None)
+        old = new.clone() if batch.logp is None else batch.logp
+        parts = new.requires_grad_(), entropy.requires_grad_() if "entropy" in needs else None, value
+        if value is not None:
+            value.requires_grad_()
+
+        def push(slope: dict[str, Any]) -> None:
+            by_new, by_entropy = slope["new"], slope.get("entropy")
+            if by_new is not None or by_entropy is not None:  # a loss of the critic alone asks for neither
+                push_policy(torch.zeros_like(new) if by_new is None else by_new, by_entropy)
+            if push_critic is not None and slope["value"] is not None:
+                push_critic(slope["value"])
+
+        terms = Terms(
+            parts[0], old, batch.advantage, batch.mask, entropy=parts[1], value=parts[2],  # type: ignore[arg-type]
+            old_value=batch.value, target=batch.target,
+        )  # fmt: skip
+        return terms, push
 
 
 def weighted(x: Tensor, weight: Tensor, batch: Batch) -> Tensor:

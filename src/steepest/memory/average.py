@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average(nn.Module):
@@ -22,7 +22,7 @@ class Average(nn.Module):
 
     @torch.no_grad()
     def write(self, module: nn.Module) -> None:
-        mine, theirs = list(self.module.parameters()), list(module.parameters())
-        torch._foreach_lerp_(mine, theirs, 1 - self.decay)
+        mine: list[Tensor] = [*self.module.parameters()]
+        torch._foreach_lerp_(mine, [*module.parameters()], 1 - self.decay)
         for a, b in zip(self.module.buffers(), module.buffers(), strict=True):
             a.copy_(b)

@@ -78,6 +78,11 @@ def normal_logp(x: Tensor, mean: Tensor, std: Tensor | float) -> Tensor:
     return each.clamp(-5, 2).mean(-1)
 
 
+def normal_entropy(std: Tensor) -> Tensor:
+    """Entropy of a number of N(., std), mean over the last axis: on the scale of `normal_logp`."""
+    return (std.log() + 0.5 * math.log(2 * math.pi * math.e)).mean(-1)
+
+
 class DiffusionPolicy(nn.Module):
     """N chains; a decision is one of the last T = `tuned` of K denoising steps, before them the frozen `base` acts.
 
@@ -109,12 +114,16 @@ class DiffusionPolicy(nn.Module):
         x0 = self.schedule.x0_of(x, net(x, t, cond), t).clamp(-1, 1)
         return self.schedule.mean(x, x0, t)
 
-    def logp(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> Tensor:
+    def logp_entropy(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Both [N, T]; the entropy is that of the schedule's noise, which no parameter changes."""
         x = obs["x"]
         t = torch.arange(self.tuned - 1, -1, -1, device=x.device).expand(len(x), -1)
         cond = obs["cond"][:, None].expand(-1, self.tuned, -1)
         std = self.schedule.std[t].clamp(min=self.floor)[..., None]
-        return normal_logp(action, self.mean(self.net, x, t, cond), std)
+        return normal_logp(action, self.mean(self.net, x, t, cond), std), normal_entropy(std)
+
+    def logp(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> Tensor:
+        return self.logp_entropy(obs, action, mask)[0]
 
     def chain(self, cond: Tensor, generator: torch.Generator, greedy: bool) -> Tensor:
         """x before the first decision and after each [B, T+1, D]. Greedy: no floor, and no noise in the last step."""
@@ -168,6 +177,9 @@ class GaussianChunk(nn.Module):
 
     def logp(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> Tensor:
         return normal_logp(action, self.net(obs["cond"])[:, None], self.std)
+
+    def logp_entropy(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logp(obs, action, mask), normal_entropy(self.std).expand_as(mask)
 
     @torch.no_grad()
     def decide(self, cond: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:

@@ -74,8 +74,8 @@ def refuse_without_kl(policy: Any) -> None:
     """Raise TypeError where a policy has no divergence in closed form."""
     if not (hasattr(policy, "kl") and hasattr(policy, "distribution")):
         raise TypeError(
-            f"a trust region needs KL(old || new) in closed form, which {type(policy).__name__} has not: give it `distribution(obs)` "
-            "and `kl(old, obs)`, or bound the ratio instead (ppo)"
+            f"a trust region needs KL(old || new) in closed form, which {type(policy).__name__} has not: give it "
+            "`distribution(obs)` and `kl(old, obs)`, or bound the ratio instead (ppo)"
         )
 
 

@@ -86,12 +86,12 @@ class Sides(Vector):
     def step(self, action: Tensor) -> Step:
         self.state, reward, terminated = self.problem.move(self.state, action.numpy())
         self.clock += 1
-        truncated = self.clock >= self.problem.limit
-        truncated &= ~terminated
+        late = self.clock >= self.problem.limit
+        truncated = late & ~terminated
         next_obs = obs = self.see()
-        over = terminated | truncated
-        if over.any():
-            for index in over.nonzero()[0].tolist():
+        over = (terminated | late).nonzero()[0].tolist()
+        if over:
+            for index in over:
                 self.begin(index)
             obs = self.see()
         wrap = torch.from_numpy
@@ -159,17 +159,26 @@ class CartPole(Batched):
 
     def move(self, state: Array, action: Array) -> tuple[Array, Array, Array]:
         pole, total, half, tau = 0.1, 1.1, 0.5, 0.02  # mass of the pole, of all; half its length; seconds
-        place, speed = state[:, ::2], state[:, 1::2]  # of cart and pole
-        angle, turn = place[:, 1], speed[:, 1]
+        angle, turn = state[:, 2], state[:, 3]
         cos, sin = np.cos(angle), np.sin(angle)
-        push = (20.0 * action - 10.0 + pole * half * turn**2 * sin) / total
-        bend = (9.8 * sin - cos * push) / (half * (4.0 / 3.0 - pole / total * cos**2))
-        after = np.empty_like(state)
-        after[:, ::2] = place + tau * speed
-        after[:, 1] = speed[:, 0] + tau * (push - pole * half / total * bend * cos)
-        after[:, 3] = turn + tau * bend
-        terminated = (np.abs(after[:, ::2]) > self.edge).any(1)
-        return after, np.ones(len(state), np.float32), terminated
+        lever = pole * half / total
+        push = turn * turn
+        push *= sin
+        push *= lever
+        push += 20.0 / total * action - 10.0 / total  # the force is 10, to the right for action 1
+        bend = 9.8 * sin
+        bend -= cos * push
+        bend /= half * 4.0 / 3.0 - lever * (cos * cos)
+        after = np.empty_like(state)  # how fast each number changes, then what it becomes
+        after[:, ::2] = state[:, 1::2]
+        after[:, 3] = bend
+        bend *= cos
+        bend *= lever
+        after[:, 1] = push - bend
+        after *= tau
+        after += state
+        outside = np.abs(after[:, ::2]) > self.edge
+        return after, np.ones(len(state), np.float32), outside[:, 0] | outside[:, 1]
 
 
 @dataclass(frozen=True)

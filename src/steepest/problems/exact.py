@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from ..core.exact import Model
 from ..core.problem import Problem
 from ..core.stream import Stream
 
@@ -35,6 +34,3 @@ class Made(Problem):
     def generator(self) -> torch.Generator:
         """Of the numbers that make the instance."""
         return (Stream(self.seed) / type(self).__name__).torch()
-
-
-__all__ = ["Made", "Model"]

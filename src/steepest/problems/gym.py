@@ -179,7 +179,7 @@ class Envs(Vector):
         over = terminated | truncated
         if over.any():
             obs = next_obs.copy()
-            for index in (terminated | truncated).nonzero()[0]:
+            for index in over.nonzero()[0].tolist():
                 self.begin(index, obs[index])
         return Step(*map(torch.from_numpy, (obs, next_obs, reward, terminated, truncated)))
 

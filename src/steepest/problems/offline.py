@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -12,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.problem import Problem, Step, Vector
+from ..core.problem import Control, Problem
 from ..core.stream import Stream
+from .control import Pendulum, greedy
 
-Behaviour = Callable[[Tensor, torch.Generator], Tensor]  # obs [B, S] -> action [B, A] in [-1, 1]
+Behaviour = Callable[[Tensor, torch.Generator], Tensor]  # obs [B, S] -> action [B, A] in the problem's units
+RANDOM, EXPERT = -1238.0, -158.0  # mean returns of `uniform` and of `swing_up` on the pendulum, 400 episodes each
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class OfflineData:
     def rows(self, index: Tensor) -> OfflineData:
         return OfflineData(*(getattr(self, f.name)[index] for f in fields(self)))
 
+    def to(self, device: torch.device | str) -> OfflineData:
+        """The same rows on another device."""
+        if self.obs.device == torch.device(device):
+            return self
+        return OfflineData(*(getattr(self, f.name).to(device) for f in fields(self)))
+
     def returns(self) -> Tensor:
         """Undiscounted return of each episode [episodes]."""
         number = torch.unique(self.episode, return_inverse=True)[1]
@@ -67,79 +74,65 @@ class OfflineData:
         return self.obs.mean(0), self.obs.std(0, correction=0)
 
 
-class Swings(Vector):
-    """`count` pendulums with the equations of Gymnasium's Pendulum-v1; the action is torque / 2."""
+def to_unit(action: Tensor, space: Any) -> Tensor:
+    """Actions in the units of a bounded Box [..., A], scaled to [-1, 1] and clipped to it."""
+    middle, half = span(space)
+    return ((action.cpu().float() - middle) / half).clamp(-1, 1)
 
-    horizon = 200
 
-    def __init__(self, count: int):
-        self.count = count
-        self.state = {
-            "x": torch.zeros(count, 2),
-            "clock": torch.zeros(count, dtype=torch.long),
-            "seed": torch.zeros(2, dtype=torch.long),
-        }
+def from_unit(action: Tensor, space: Any) -> Tensor:
+    """Actions in [-1, 1] [..., A] in the units of a bounded Box."""
+    middle, half = span(space)
+    return middle + half * action.cpu()
 
-    def start(self) -> Tensor:
-        generator = (Stream(int(self.state["seed"][0])) / int(self.state["seed"][1])).torch()
-        self.state["seed"] = self.state["seed"] + torch.tensor([0, 1])
-        return (2 * torch.rand(self.count, 2, generator=generator) - 1) * torch.tensor([math.pi, 1.0])
 
-    def see(self, x: Tensor) -> Tensor:
-        return torch.stack([x[:, 0].cos(), x[:, 0].sin(), x[:, 1]], 1)
+def span(space: Any) -> tuple[Tensor, Tensor]:
+    """The middle of a Box of actions and half its width [A], [A]; raises ValueError where it has no bounds."""
+    if not hasattr(space, "low") or not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(f"{space} has no bounds, so its actions cannot be scaled to [-1, 1]: data need actions in a bounded Box")
+    return torch.as_tensor((space.high + space.low) / 2), torch.as_tensor((space.high - space.low) / 2)
 
-    def reset(self, rng: Stream) -> Tensor:
-        self.state |= {"seed": torch.tensor([rng.seed, 0]), "clock": torch.zeros(self.count, dtype=torch.long)}
-        self.state["x"] = self.start()
-        return self.see(self.state["x"])
 
-    def step(self, action: Tensor) -> Step:
-        angle, speed = self.state["x"].unbind(1)
-        torque = 2 * action[:, 0].clamp(-1, 1)
-        away = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
-        reward = -(away**2 + 0.1 * speed**2 + 0.001 * torque**2)
-        speed = (speed + (15 * angle.sin() + 3 * torque) * 0.05).clamp(-8, 8)
-        x = torch.stack([angle + 0.05 * speed, speed], 1)
-        clock = self.state["clock"] + 1
-        over = clock >= self.horizon
-        fresh = torch.where(over[:, None], self.start(), x) if bool(over.any()) else x
-        self.state |= {"x": fresh, "clock": torch.where(over, 0, clock)}
-        return Step(self.see(fresh), self.see(x), reward, torch.zeros_like(over), over)
+@dataclass(frozen=True)
+class Stretched:
+    """A policy that decides in [-1, 1], in the units of a Box."""
 
-    def get_state(self) -> dict[str, Tensor]:
-        return {name: x.clone() for name, x in self.state.items()}
+    policy: Any
+    space: Any
 
-    def set_state(self, state: dict[str, Tensor]) -> None:
-        self.state = {name: x.clone() for name, x in state.items()}
+    def act(self, obs: Tensor, generator: torch.Generator, greedy: bool = False) -> Tensor:
+        return from_unit(self.policy.act(obs, generator, greedy), self.space)
 
 
 def swing_up(obs: Tensor, generator: torch.Generator) -> Tensor:
-    """The scripted expert: pump energy while low, a PD controller near the top. obs [B, 3] -> [B, 1]"""
+    """The pendulum's scripted expert: pump energy while low, a PD controller near the top. obs [B, 3] -> torque [B, 1]"""
     cos, sin, speed = obs.unbind(1)
     energy = speed**2 / 6 + 5 * (cos - 1)  # 0 upright at rest, for m = l = 1, g = 10
-    pump = torch.where(speed == 0, torch.ones_like(speed), -torch.sign(speed) * torch.sign(energy))
-    hold = -(10 * torch.atan2(sin, cos) + 2 * speed) / 2
-    return torch.where(cos > 0.9, hold, pump).clamp(-1, 1)[:, None]
+    pump = torch.where(speed == 0, 2.0, -2 * torch.sign(speed) * torch.sign(energy))
+    hold = -(10 * torch.atan2(sin, cos) + 2 * speed)
+    return torch.where(cos > 0.9, hold, pump).clamp(-2, 2)[:, None]
 
 
 def uniform(obs: Tensor, generator: torch.Generator) -> Tensor:
-    return 2 * torch.rand(len(obs), 1, generator=generator) - 1
+    return 4 * torch.rand(len(obs), 1, generator=generator) - 2
 
 
 def noisy(obs: Tensor, generator: torch.Generator) -> Tensor:
-    """Medium: the expert with N(0, 0.5) noise, and 3 of 10 actions random."""
-    action = (swing_up(obs, generator) + 0.5 * torch.randn(len(obs), 1, generator=generator)).clamp(-1, 1)
+    """Medium: the expert with N(0, 1) noise, and 3 of 10 actions random."""
+    action = (swing_up(obs, generator) + torch.randn(len(obs), 1, generator=generator)).clamp(-2, 2)
     return torch.where(torch.rand(len(obs), 1, generator=generator) < 0.3, uniform(obs, generator), action)
 
 
-def log(env: Vector, behaviour: Behaviour, steps: int, rng: Stream) -> OfflineData:
-    """`steps` steps in each environment of `env`, acting by `behaviour`. An episode cut by the end of the log is truncated."""
-    obs, generator, rows = env.reset(rng / "reset"), (rng / "act").torch(), []
+@torch.no_grad()
+def log(problem: Control, behaviour: Behaviour, *, count: int, steps: int, rng: Stream) -> OfflineData:
+    """`steps` steps in each of `count` environments, acting by `behaviour`. An episode cut by the end of the log is truncated."""
+    env, generator, rows = problem.make(count), (rng / "act").torch(), []
+    obs = env.reset(rng / "reset")
     for t in range(steps):
         action = behaviour(obs, generator)
         out = env.step(action)
         truncated = out.truncated | ~out.terminated if t == steps - 1 else out.truncated
-        rows.append((obs, action, out.reward, out.next_obs, out.terminated, truncated))
+        rows.append((obs, to_unit(action, problem.action_space), out.reward, out.next_obs, out.terminated, truncated))
         obs = out.obs
     columns = [torch.stack(column, 1) for column in zip(*rows, strict=True)]
     done = (columns[4] | columns[5]).flatten()
@@ -148,7 +141,7 @@ def log(env: Vector, behaviour: Behaviour, steps: int, rng: Stream) -> OfflineDa
 
 
 def played(policy: Any) -> Behaviour:
-    """A trained policy as a behaviour."""
+    """A policy that was trained on a control problem, as a behaviour: what it does when it explores."""
     return lambda obs, generator: policy.act(obs, generator, False)
 
 
@@ -167,11 +160,15 @@ def make_graded(grade: str, steps: int, rng: Stream) -> OfflineData:
     }  # fmt: skip
     if grade not in halves:
         raise ValueError(f"there is no grade {grade!r}; the grades are {', '.join(halves)}")
-    counts = [round(steps * share / Swings.horizon) for _, share in halves[grade]]
+    problem, parts = Pendulum(), halves[grade]
+    counts = [round(steps * share / problem.limit) for _, share in parts]
     if min(counts) < 1:
         raise ValueError(f"{steps} steps hold no whole episode of each part of {grade!r}: ask for more")
     return join(
-        *(log(Swings(n), b, Swings.horizon, rng / i) for i, (n, (b, _)) in enumerate(zip(counts, halves[grade], strict=True)))
+        *(
+            log(problem, behaviour, count=count, steps=problem.limit, rng=rng / i)
+            for i, (count, (behaviour, _)) in enumerate(zip(counts, parts, strict=True))
+        )
     )
 
 
@@ -199,15 +196,19 @@ class PendulumData(Offline):
         return make_graded(self.grade, self.steps, Stream(self.seed, "data"))
 
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
-        """`return` of 20 episodes; `score` is 0 for a random policy and 100 for the expert (-1269 and -137)."""
-        obs_policy: Behaviour = lambda obs, generator: policy.act(obs, generator, True)  # noqa: E731
-        with torch.no_grad():
-            mean = float(log(Swings(20), obs_policy, Swings.horizon, rng).returns().mean())
-        return {"return": mean, "score": 100 * (mean + 1269) / (1269 - 137)}
+        """Mean `return` of 20 greedy episodes; `score` is 0 for random actions and 100 for the scripted expert."""
+        problem = Pendulum()
+        mean = greedy(problem, Stretched(policy, problem.action_space), 20, rng)["return"]
+        return {"return": mean, "score": 100 * (mean - RANDOM) / (EXPERT - RANDOM)}
 
 
-def to_minari(data: OfflineData, id: str, env: Any, *, algorithm: str) -> Any:
-    """Write a Minari data set; its root is MINARI_DATASETS_PATH. `env` is a Gymnasium environment whose actions span `data.act`."""
+def to_minari(data: OfflineData, id: str, env: Any, *, algorithm: str, **told: Any) -> Any:
+    """Write a Minari data set, whose actions are in the units of `env`; its root is MINARI_DATASETS_PATH.
+
+    env        the Gymnasium environment that was logged; the data set can recover it
+    algorithm  what acted
+    told       more of the data set's record: author, author_email, code_permalink, description, ref_min_score, ...
+    """
     namespace = id.partition("/")[0]
     if "/" not in id or len(namespace) < 2:
         raise ValueError(f"a Minari id is namespace/name-vN with a namespace of at least 2 letters, not {id!r}: try steepest/{id}")
@@ -218,39 +219,35 @@ def to_minari(data: OfflineData, id: str, env: Any, *, algorithm: str) -> Any:
     for number in torch.unique(data.episode):
         part = data.rows(data.episode == number)
         observations = torch.cat([part.obs, part.next_obs[-1:]]).numpy()
-        names = {"actions": part.act, "rewards": part.rew, "terminations": part.terminated, "truncations": part.truncated}
+        actions = from_unit(part.act, env.action_space)
+        names = {"actions": actions, "rewards": part.rew, "terminations": part.terminated, "truncations": part.truncated}
         buffers.append(EpisodeBuffer(observations=observations, **{k: x.numpy() for k, x in names.items()}))
-    return minari.create_dataset_from_buffers(
-        id, buffers, env=env, action_space=symmetric(env.action_space), algorithm_name=algorithm, data_format="hdf5"
-    )
+    return minari.create_dataset_from_buffers(id, buffers, env=env, algorithm_name=algorithm, data_format="hdf5", **told)
 
 
-def symmetric(space: Any) -> Any:
-    import gymnasium
-
-    return gymnasium.spaces.Box(-1.0, 1.0, space.shape, np.float32)
-
-
-def from_minari(id: str) -> OfflineData:
-    """A local Minari data set with vector observations and bounded actions, which are scaled to [-1, 1]."""
+def local(id: str) -> Any:
+    """The Minari data set of that id on this machine; raises FileNotFoundError with the way to get it."""
     if "/" not in id:
         raise ValueError(f"a Minari id is namespace/name-vN, not {id!r}")
     import minari
 
-    source = minari.load_dataset(id)
-    low, high = source.action_space.low, source.action_space.high
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise ValueError(f"the actions of {id} have no bounds, so they cannot be scaled to [-1, 1]")
-    exact = bool((low == -1).all() and (high == 1).all())
-    parts = []
+    try:
+        return minari.load_dataset(id)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"this machine holds no Minari data set {id!r} ({error}). `minari download {id}` gets a published one, "
+            "problems.offline.to_minari writes one of your own; MINARI_DATASETS_PATH says where they lie"
+        ) from error
+
+
+def from_minari(id: str) -> OfflineData:
+    """A local Minari data set with vector observations and bounded actions, which are scaled to [-1, 1]."""
+    source, parts = local(id), []
     for number, e in enumerate(source.iterate_episodes()):
-        obs = torch.as_tensor(np.asarray(e.observations), dtype=torch.float32)
-        action = e.actions if exact else 2 * (e.actions - low) / (high - low) - 1
-        parts.append((
-            obs[:-1], torch.as_tensor(action, dtype=torch.float32), torch.as_tensor(e.rewards, dtype=torch.float32), obs[1:],
-            torch.as_tensor(e.terminations, dtype=torch.bool), torch.as_tensor(e.truncations, dtype=torch.bool),
-            torch.full((len(e.rewards),), number),
-        ))  # fmt: skip
+        obs, rew = (torch.as_tensor(np.asarray(x), dtype=torch.float32) for x in (e.observations, e.rewards))
+        ended, cut = (torch.as_tensor(x, dtype=torch.bool) for x in (e.terminations, e.truncations))
+        act = to_unit(torch.as_tensor(e.actions), source.action_space)
+        parts.append((obs[:-1], act, rew, obs[1:], ended, cut, torch.full((len(rew),), number)))
     if not parts:
         raise ValueError(f"the data set {id} is empty")
     return OfflineData(*(torch.cat(column) for column in zip(*parts, strict=True)))
@@ -271,16 +268,14 @@ class MinariData(Offline):
 
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
         """Mean undiscounted `return` of 5 episodes in the environment that the data set recovers."""
-        import minari
-
-        env, returns = minari.load_dataset(self.id).recover_environment(), []
-        low, high, generator = env.action_space.low, env.action_space.high, (rng / "act").torch()
+        env = local(self.id).recover_environment()
+        actor, generator, returns = Stretched(policy, env.action_space), (rng / "act").torch(), []
         for number in range(5):
             obs, total, done = env.reset(seed=(rng / number).seed % 2**31)[0], 0.0, False
             while not done:
                 with torch.no_grad():
-                    action = policy.act(torch.as_tensor(obs, dtype=torch.float32)[None], generator, True)[0].numpy()
-                obs, reward, terminated, truncated, _ = env.step((low + (action + 1) / 2 * (high - low)).astype(np.float32))
+                    action = actor.act(torch.as_tensor(obs, dtype=torch.float32)[None], generator, True)[0].numpy()
+                obs, reward, terminated, truncated, _ = env.step(action)
                 total, done = total + float(reward), terminated or truncated
             returns.append(total)
         env.close()

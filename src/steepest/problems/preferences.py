@@ -36,7 +36,8 @@ class PrefBandit(Preferences, Problem):  # Problem is named for the command line
     def __post_init__(self) -> None:
         if self.contexts < 1 or self.answers < 2 or self.count < 0:
             raise ValueError(
-                f"contexts must be at least 1, answers at least 2 and count not negative, not {self.contexts}, {self.answers}, {self.count}"
+                "contexts must be at least 1, answers at least 2 and count not negative, "
+                f"not {self.contexts}, {self.answers} and {self.count}"
             )
         if not self.beta > 0:
             raise ValueError(f"beta must be positive, not {self.beta}")
@@ -76,9 +77,8 @@ class PrefBandit(Preferences, Problem):  # Problem is named for the command line
         if count >= len(self.data):
             return self.data
         index = torch.multinomial(self.data.weight, count, replacement=True, generator=generator)
-        return pairs_of(
-            *(getattr(self.data, name)[index, 0] for name in ("obs", "chosen", "rejected")), torch.ones(count, dtype=torch.float64)
-        )
+        data = self.data
+        return pairs_of(data.obs[index, 0], data.chosen[index, 0], data.rejected[index, 0], torch.ones(count, dtype=torch.float64))
 
     @cached_property
     def optimum(self) -> Tensor:

@@ -52,9 +52,8 @@ class TabularMDP(Model):
             if bad.any():
                 row = bad.nonzero()[0].tolist()
                 index = "".join(f"[{i}]" for i in row)
-                raise ValueError(
-                    f"{name}{index} is no distribution: it sums to {float(x[tuple(row)].sum()):.12g}, least {float(x[tuple(row)].min()):.3g}"
-                )
+                total, least = float(x[tuple(row)].sum()), float(x[tuple(row)].min())
+                raise ValueError(f"{name}{index} is no distribution: it sums to {total:.12g}, its least entry is {least:.3g}")
         if not torch.isfinite(self.R).all():
             s, a = (~torch.isfinite(self.R)).nonzero()[0].tolist()
             raise ValueError(f"R[{s}][{a}] is {float(self.R[s, a])}")

@@ -35,7 +35,7 @@ def step_clip(t: Terms, *, bound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return torch.maximum(-t.ratio * t.advantage, -bounded * t.advantage), {"clipped": (bounded != t.ratio).float()}
 
 
-@extends(chunk_ppo)
+@extends(chunk_ppo, without=("std",))
 def dppo(
     *, steps: int = 20, tuned: int = 10, fade: float = 0.99, epsilon: float = 0.01, epsilon_base: float = 0.001,
     floor: float = 0.1, hidden: int = 128, **options: Any,

@@ -45,6 +45,6 @@ def bc(*, lr: float = 3e-4, batch: int = 256, hidden: int = 256, updates: int = 
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        return {"loss": float(loss.detach())}
+        return {"imitation": float(loss.detach())}
 
     return System(init, dataset(batch=batch * updates), learn)

@@ -66,14 +66,14 @@ def td3_bc(
         return state
 
     def learn(state: State, rows: OfflineData, rng: Stream) -> dict[str, Any]:
-        policy, critic, generator = state.policy, state.critic, rng.torch()
+        policy, critic, generator = state.policy, state.critic, rng.torch(state.device)
         average: Any = state.target
         target = average.read()
         obs, next_obs = policy.normalize(rows.obs), policy.normalize(rows.next_obs)
         for update, index in enumerate(torch.arange(len(rows)).split(batch), 1):
             s, a = obs[index], rows.act[index]
             with torch.no_grad():
-                jitter = (noise * torch.randn(a.shape, generator=generator)).clamp(-noise_clip, noise_clip)
+                jitter = (noise * torch.randn(a.shape, generator=generator, device=a.device)).clamp(-noise_clip, noise_clip)
                 next_act = (target["policy"](rows.next_obs[index]) + jitter).clamp(-1, 1)
                 next_q = torch.minimum(*target["critic"](next_obs[index], next_act))
                 goal = td_target(rows.rew[index], next_q, rows.terminated[index], discount)

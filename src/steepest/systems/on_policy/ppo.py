@@ -68,7 +68,8 @@ def ppo(
 
     def init(problem: Any, rng: Stream) -> State:
         state = actor_state(
-            problem, rng, lr=lr, critic=True, reference=kl > 0, envs=envs, model=model, width=width, depth=depth, normalize=normalize
+            problem, rng, lr=lr, critic=True, reference=kl > 0, envs=envs, model=model, width=width, depth=depth,
+            normalize=normalize,
         )  # fmt: skip
         if normalize and isinstance(problem, Control):
             state.return_scale = ReturnScale(envs, discount)

@@ -47,13 +47,14 @@ def rlhf(
     """
     if min(beta, fit_lr, lr) <= 0 or fit < 1 or ridge < 0 or group < 2:
         raise ValueError(
-            f"beta, fit_lr, lr must be positive, fit >= 1, ridge >= 0, group >= 2, not {beta}, {fit_lr}, {lr}, {fit}, {ridge}, {group}"
+            "beta, fit_lr, lr must be positive, fit >= 1, ridge >= 0, group >= 2, "
+            f"not {beta}, {fit_lr}, {lr}, {fit}, {ridge}, {group}"
         )
 
     def init(problem: Any, rng: Stream) -> State:
         if not isinstance(problem, Preferences):
             raise TypeError(
-                f"this rlhf keeps its reward in a table, which {type(problem).__name__} does not fit: it is not a Preferences problem"
+                f"this rlhf keeps its reward in a table, which does not fit {type(problem).__name__}: it is no Preferences problem"
             )
         state = actor_state(problem, rng, lr=lr, reference=True)
         state.reward = TabularReward(problem.log_reference)
@@ -63,7 +64,7 @@ def rlhf(
     compared = pairs(count=count)
 
     @torch.no_grad()
-    def collect(state: State, problem: Preferences, rng: Stream) -> Pairs | Batch:
+    def collect(state: State, problem: Preferences, rng: Stream) -> Any:  # Pairs while the reward is fitted, then a Batch
         if state.step < fit:
             return compared(state, problem, rng)
         key = torch.arange(len(problem.log_reference), device=state.device).repeat_interleave(group)

@@ -50,14 +50,15 @@ class Rectangular(nn.Module):
         self.register_buffer("value", torch.zeros_like(model.rho))
 
     def respond(self, model: TabularMDP, pi: Tensor, tolerance: float) -> tuple[Tensor, int]:
-        """Nature's answer [S, A, S'] to a policy, after as many sweeps as the tolerance of its value asks for."""
-        sweeps, error = 0, float("inf")
+        """Nature's answer [S, A, S'] to a policy, whose values are within `tolerance` of the worst, and the sweeps it took."""
+        sweeps, error, kernel = 0, float("inf"), model.P
         while error > tolerance:
-            new = (pi * (model.R + model.gamma * model.worst(self.value) @ self.value)).sum(-1)
-            error = float((new - self.value).abs().max()) * model.gamma / (1 - model.gamma)
+            kernel = model.worst(self.value)
+            new = (pi * (model.R + model.gamma * kernel @ self.value)).sum(-1)
+            error = 2 * model.gamma / (1 - model.gamma) * float((new - self.value).abs().max())  # between `kernel` and the worst
             self.value.copy_(new)
             sweeps += 1
-        return model.worst(self.value), sweeps
+        return kernel, sweeps
 
 
 class Parametric(nn.Module):
@@ -80,17 +81,15 @@ class Parametric(nn.Module):
         return (model.P.log() + theta / lam[..., None]).softmax(-1)
 
     def respond(self, model: TabularMDP, pi: Tensor, tolerance: float) -> tuple[Tensor, int]:
-        before, count = float("inf"), 0
-        for count in range(1, self.steps + 1):
+        harm, change, steps = float("inf"), float("inf"), 0
+        while change > tolerance and steps < self.steps:
             theta, lam = (x.clone().requires_grad_() for x in (self.theta, self.lam))
-            harm = -model.direction * (model.rho @ replace(model, P=self.kernel(model, theta, lam)).values(pi)[0])
-            by_theta, by_lam = torch.autograd.grad(harm, (theta, lam))
-            if abs(float(harm) - before) <= tolerance:
-                break
-            before = float(harm)
+            now = -model.direction * (model.rho @ replace(model, P=self.kernel(model, theta, lam)).values(pi)[0])
+            by_theta, by_lam = torch.autograd.grad(now, (theta, lam))
             self.theta.copy_(l1_ball(self.theta + self.lr * by_theta, torch.zeros_like(theta), 1.0))
             self.lam.copy_(l1_ball(self.lam + self.lr * by_lam, torch.ones_like(lam), 1.0).clamp(min=1e-5))
-        return self.kernel(model, self.theta, self.lam), count
+            change, harm, steps = abs(float(now.detach()) - harm), float(now.detach()), steps + 1
+        return self.kernel(model, self.theta, self.lam), steps
 
 
 def drpg(*, lr: float = 0.1, tolerance: float = 1.0, adversary: Callable[[TabularMDP], Any] = Rectangular) -> System:
@@ -115,8 +114,7 @@ def drpg(*, lr: float = 0.1, tolerance: float = 1.0, adversary: Callable[[Tabula
         worst = replace(model, P=kernel)
         up = model.direction * direct_gradient(worst, pi)
         state.policy.table.copy_(simplex(pi + lr * up))  # <- the idea
-        objective = float(model.rho @ worst.values(pi)[0])
         gap = float((up.amax(-1) - (pi * up).sum(-1)).sum())  # 0 where no policy is better against this kernel
-        return {"objective": objective, "gap": gap, "inner": inner, "tolerance": asked}
+        return {"objective": float(model.rho @ worst.values(pi)[0]), "gap": gap, "inner": inner, "tolerance": asked}
 
     return System(init, exact, learn)
