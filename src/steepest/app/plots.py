@@ -18,7 +18,8 @@ def curve(rows: Sequence[dict[str, Any]], figure: str, title: str, path: Path) -
 
     names = list(dict.fromkeys(k for row in rows for k, x in row.items() if k not in ("step", "seconds") and x is not None))
     main = figure if figure in names else names[0]
-    others = sorted((n for n in names if n != main), key=lambda n: LATER.index(n) if n in LATER else len(LATER))[:3]
+    moving = [name for name in names if name != main and moves(rows, name)]
+    others = sorted(moving, key=lambda n: LATER.index(n) if n in LATER else len(LATER))[:3]
     page = Figure(figsize=(9, 4.2) if others else (7, 4.2), layout="constrained")
     grid = page.add_gridspec(max(1, len(others)), 2 if others else 1, width_ratios=[2.2, 1] if others else [1])
     places = [page.add_subplot(grid[:, 0]), *(page.add_subplot(grid[k, 1]) for k in range(len(others)))]
@@ -42,10 +43,17 @@ def curve(rows: Sequence[dict[str, Any]], figure: str, title: str, path: Path) -
     os.replace(draft, path)
 
 
+def moves(rows: Sequence[dict[str, Any]], name: str) -> bool:
+    """Whether a metric is more than a constant and rounding."""
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return max(values) - min(values) > 1e-6
+
+
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Means over a centred window of a tenth of the values, which shrinks at both ends so that none is shifted."""
+    """Means over a centred window of a tenth of the values, cut off at both ends."""
     import numpy as np
 
     index, total = np.arange(len(values)), np.concatenate([[0.0], np.cumsum(values)])
-    reach = np.minimum(max(1, len(values) // 20), np.minimum(index, index[::-1]))
-    return list((total[index + reach + 1] - total[index - reach]) / (2 * reach + 1))
+    reach = max(1, len(values) // 20)
+    low, high = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
+    return list((total[high] - total[low]) / (high - low))

@@ -30,7 +30,7 @@ class Train:
     seed        of everything random
     out         folder of the run, new; default: runs/SYSTEM-PROBLEM-SEED
     device      cpu, cuda, cuda:1, mps
-    threads     of the CPU; default: as torch chooses
+    threads     of the CPU; default: 1, and where `--model` brings a network as torch chooses
     every_save  steps between checkpoints; default: one a minute. There is one at the end in any case
     tracker     tensorboard, wandb or mlflow, beside metrics.jsonl
     json        print the outcome as JSON; all else goes to stderr
@@ -153,14 +153,13 @@ def go(plan: Plan, out: Path | None, checkpoint: Path | None, json: bool) -> int
     from .tracking import trackers
 
     console = Console(stderr=json)
-    plan = dataclasses.replace(plan, threads=plan.threads or torch.get_num_threads())
+    usual = torch.get_num_threads() if plan.options.get("model") else 1  # two threads on a small network wait for each other
+    plan = dataclasses.replace(plan, threads=plan.threads or usual)
     open_trackers = trackers(plan.tracker)
     with console.status(f"building {plan.system} on {plan.problem}"):
         system, problem, state = plan.begin()
         if checkpoint is not None:
             restore(state, checkpoint, plan.json())
-    if "transformers" in sys.modules:  # a bar for each file of each checkpoint
-        sys.modules["transformers"].utils.logging.disable_progress_bar()
     if state.step > plan.steps or (state.step == plan.steps and (out is None or finished(out, plan.steps))):
         raise ValueError(f"{checkpoint} is at step {state.step} of {plan.steps}: --steps N goes on to a later one")
     out = out or fresh_folder(plan)

@@ -33,9 +33,8 @@ def gae(
     delta = reward + discount * alive * next_value - value
     trace = discount * decay * alive * (1 - truncated.to(reward))
     steps, later = delta.T.contiguous(), torch.zeros_like(delta[:, 0])  # time first: the loop reads whole rows
-    keep = trace.T.contiguous()
-    for t in reversed(range(len(steps))):
-        later = steps[t].addcmul_(keep[t], later)
+    for step, keep in zip(reversed(steps.unbind()), reversed(trace.T.contiguous().unbind()), strict=True):
+        later = step.addcmul_(keep, later)
     return steps.T.contiguous()
 
 

@@ -18,7 +18,11 @@ def values(state: State, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     value = state.critic.value(batch.obs, batch.action, batch.mask)
     if "next_obs" in batch.info:
-        later = state.critic.value(batch.info["next_obs"], batch.action, batch.mask)
-        return value, later, batch.info["terminated"], batch.info["truncated"]
+        terminated, truncated = batch.info["terminated"], batch.info["truncated"]
+        last = terminated | truncated
+        last[:, -1] = True  # inside an episode the successor is what was seen next, and its value is known
+        later = torch.cat([value[:, 1:], value[:, :1]], 1)
+        later[last] = state.critic.value(batch.info["next_obs"][last], batch.action[last], batch.mask[last])
+        return value, later, terminated, truncated
     left = batch.mask.flip(1).cumsum(1).flip(1)  # decisions from here on
     return value, torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1), left <= 1, torch.zeros_like(left, dtype=torch.bool)
