@@ -13,6 +13,7 @@ from steepest.app import catalog
 from steepest.app.catalog import List, Show, entries, find
 from steepest.app.check import Check
 from steepest.app.compare import Compare, judged, made_by, spoken
+from steepest.app.names import find_problem, find_system
 from steepest.app.reproduce import Reproduce, locate
 
 CARD = '''"""NEW: a sentence that a
@@ -217,7 +218,7 @@ def test_names_carry_options():
         with pytest.raises(ValueError, match="cannot read"):
             spoken(bad)
     with pytest.raises(ValueError, match="has no option 'rate'; it has lr, passes"):
-        made_by("tests.claims.steady(rate=1)", None)
+        made_by("tests.claims.steady(rate=1)", find_system)
 
 
 def test_scores_of_several_problems_are_scaled_first():
@@ -253,3 +254,11 @@ def test_compare_refuses_before_any_work(tmp_path):
         with pytest.raises(ValueError, match=said):
             Compare(systems, problem, seeds=seeds, out=tmp_path / "out").run()
     assert not Path(tmp_path / "out").exists()
+
+
+def test_a_dotted_name_is_the_users_own():
+    assert find_system("tests.claims.steady").__name__ == "steady"
+    assert find_problem("tests.toy.Arms")(arms=3).arms == 3
+    for bad in ("tests.claims.nothing", "no.such.module"):
+        with pytest.raises(ValueError, match=r"MODULE.FUNCTION, importable"):
+            find_system(bad)

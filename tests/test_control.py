@@ -39,16 +39,14 @@ def test_trajectories_are_gymnasiums_from_the_same_states(problem, name):
     vector.reset(Stream(1))
     starts = vector.state.copy()
     moves = torch.stack([actions(problem, 64, generator) for _ in range(60)])
-    ours = []
-    for move in moves:
-        ours.append((vector.step(move), vector.state.copy()))
+    ours = [vector.step(move) for move in moves]
     for i in range(64):
         env.reset()
         env.state, env.steps_beyond_terminated = starts[i].copy(), None
         for t in range(60):
             act = int(moves[t, i]) if name == "CartPole-v1" else moves[t, i].numpy()
             obs, reward, terminated, _, _ = env.step(act)
-            step = ours[t][0]
+            step = ours[t]
             assert np.allclose(step.next_obs[i], obs, atol=1e-6, rtol=1e-6)
             assert float(step.reward[i]) == pytest.approx(float(reward), abs=1e-5)
             assert bool(step.terminated[i]) == terminated
@@ -162,11 +160,11 @@ def test_truncation_bootstraps_from_the_true_final_observation():
     v = Ramp().value
     expected = 1 + 0.9 * v(batch.info["next_obs"], None, None) - v(batch.obs, None, None)
     assert torch.allclose(got, expected, atol=1e-6)
-    final = dataclass_step(CartPole(limit=5), batch)
+    final = true_end(CartPole(limit=5), batch)
     assert torch.allclose(batch.info["next_obs"][:, 4], final, atol=1e-6)
 
 
-def dataclass_step(problem, batch):
+def true_end(problem, batch):
     """Where the fifth step really led, computed from the state that the fourth one showed."""
     after, _, _ = problem.move(batch.obs[:, 4].double().numpy(), batch.action[:, 4].numpy())
     return torch.from_numpy(problem.see(after))
@@ -178,7 +176,7 @@ def test_an_autoreset_observation_in_its_place_is_another_number_and_is_seen():
     assert torch.equal(right[0].action, wrong[0].action)
     assert torch.allclose(right[1][~cut], wrong[1][~cut])
     assert ((right[1] - wrong[1]).abs()[cut] > 1e-3).all()
-    final = dataclass_step(CartPole(limit=5), wrong[0])
+    final = true_end(CartPole(limit=5), wrong[0])
     assert not torch.isclose(wrong[0].info["next_obs"][:, 4], final, atol=1e-6).all(1).any()
 
 
@@ -212,7 +210,6 @@ def test_a_rollout_goes_on_where_the_last_one_ended():
     problem = CartPole()
     state = actor_state(problem, Stream(0), lr=1e-3, envs=3)
     two = [rollout(envs=3, horizon=10)(state, problem, Stream(i)) for i in range(2)]
-    assert torch.equal(two[1].obs[:, 0], state.live.obs) is False
     over = (two[0].info["terminated"] | two[0].info["truncated"])[:, -1]
     assert torch.equal(two[1].obs[~over, 0], two[0].info["next_obs"][~over, -1])
 
@@ -276,5 +273,6 @@ def test_an_evaluation_counts_the_first_episode_of_each_environment():
         step = vector.step(torch.ones(7, dtype=torch.long))
         lengths = [n + o for n, o in zip(lengths, open_, strict=True)]
         open_ = [o and not e for o, e in zip(open_, step.terminated.tolist(), strict=True)]
-    assert told["return"] == told["length"] == pytest.approx(np.mean(lengths))
+    assert told["return"] == pytest.approx(np.mean(lengths))
+    assert told["length"] == pytest.approx(np.mean(lengths))
     assert told["return_std"] == pytest.approx(np.std(lengths))

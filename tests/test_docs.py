@@ -37,7 +37,7 @@ def test_the_code_of_a_page_runs(page, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
-def test_the_commands_of_a_page_are_understood(page):
+def test_the_commands_of_a_page_are_understood(page, mine):
     known = dict(cli.COMMANDS)
     for line in commands(page):
         program, word, *args = shlex.split(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import json as js
 import os
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .names import find_claim, find_problem, find_system
 from .reproduce import watched
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b")
@@ -123,28 +123,17 @@ def spoken(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def build_system(text: str) -> partial[Any]:
-    def find(name: str) -> Any:
-        from .names import find_system
-
-        return find_system(name)
-
-    return made_by(text, find)
+    return made_by(text, find_system)
 
 
 def build_problem(text: str) -> Any:
-    def find(name: str) -> Any:
-        from .names import find_problem
-
-        return find_problem(name)
-
-    return made_by(text, find)()
+    return made_by(text, find_problem)()
 
 
 def made_by(text: str, find: Callable[[str], Any]) -> partial[Any]:
-    """What a name stands for, its options filled in; a dotted name is a function or class of a module of the user's own."""
+    """What a name stands for, its options filled in."""
     name, options = spoken(text)
-    module, _, own = name.rpartition(".")
-    make = getattr(importlib.import_module(module), own) if module else find(name)
+    make = find(name)
     known = inspect.signature(make).parameters
     unknown = [option for option in options if option not in known]
     if unknown:
@@ -153,10 +142,7 @@ def made_by(text: str, find: Callable[[str], Any]) -> partial[Any]:
 
 
 def usual_steps(text: str) -> int:
-    from .names import find_claim
-
-    name, _ = spoken(text)
-    claim = None if "." in name else find_claim(name)
+    claim = find_claim(spoken(text)[0])
     return claim.steps if claim else 100
 
 

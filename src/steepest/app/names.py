@@ -55,8 +55,25 @@ def needs_only_words(made: ast.ClassDef) -> bool:
     return all(map(sayable, needed))
 
 
+def of_ones_own(name: str) -> Any:
+    """What a dotted name stands for: a function or class of a module of the user; raises ValueError with the reason."""
+    module, _, own = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), own)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{name} cannot be found ({error}): a dotted name is MODULE.FUNCTION, importable from the folder that you are in"
+        ) from error
+
+
+def dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split(".")) and "." in name
+
+
 def find_system(name: str) -> Callable[..., System]:
-    """The function of that name; raises ValueError and suggests the nearest."""
+    """The function of that name, or of a dotted name of the user's own; raises ValueError and suggests the nearest."""
+    if dotted(name):
+        return of_ones_own(name)
     known = all_systems()
     if name not in known:
         raise ValueError(f"no system is called {name!r}{planned(name)}{nearest(name, known)}. `steepest list` names all of them")
@@ -72,7 +89,9 @@ def planned(name: str) -> str:
 
 
 def find_problem(name: str) -> Callable[..., Any]:
-    """What makes the problem of that name from its options: one of the library's own, or any Gymnasium id."""
+    """What makes the problem of that name from its options: one of the library's own, of the user's, or any Gymnasium id."""
+    if dotted(name):
+        return of_ones_own(name)
     known = all_problems()
     plain = {own.lower().replace("_", ""): own for own in known}
     own = name if name in known else plain.get(name.lower().replace("-", "").replace("_", ""))

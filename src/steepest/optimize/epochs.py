@@ -107,15 +107,11 @@ class Epochs:
 def advance(optimizer: torch.optim.Optimizer) -> None:
     """``optimizer.step()``. That of a plain fused Adam takes ten times as long as its arithmetic on a small network, for hooks and
     checks that find nothing: it is done here without them."""
-    groups = optimizer.param_groups
-    plain = type(optimizer) is torch.optim.Adam and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
-    for group in groups:
-        odd = group["amsgrad"] or group["maximize"] or group["differentiable"] or group["decoupled_weight_decay"] if plain else True
-        if odd or not group["fused"] or not isinstance(group["lr"], float) or any(p not in optimizer.state for p in group["params"]):
-            optimizer.step()
-            return
+    if not plain(optimizer):
+        optimizer.step()
+        return
     with torch.no_grad():
-        for group in groups:
+        for group in optimizer.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             mine = [optimizer.state[p] for p in params]
             first, second, steps = ([s[name] for s in mine] for name in ("exp_avg", "exp_avg_sq", "step"))
@@ -125,6 +121,18 @@ def advance(optimizer: torch.optim.Optimizer) -> None:
                 beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
                 grad_scale=None, found_inf=None,
             )  # fmt: skip
+
+
+def plain(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is a fused Adam without variants and hooks, whose moments exist: it has stepped before."""
+    if type(optimizer) is not torch.optim.Adam or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        return False
+    variants = ("amsgrad", "maximize", "differentiable", "decoupled_weight_decay")
+    return all(
+        group["fused"] and isinstance(group["lr"], float) and not any(group[name] for name in variants)
+        and all(p in optimizer.state for p in group["params"])
+        for group in optimizer.param_groups
+    )  # fmt: skip
 
 
 def scale_down(params: list[Tensor], max_norm: float) -> Tensor:

@@ -1,0 +1,246 @@
+"""Any environment of Gymnasium: flat spaces, true final observations, state taken and given back, and bad ones refused."""
+
+import pickle
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from steepest.collectors.rollout import rollout
+from steepest.core import Stream
+from steepest.core.check import Failed, check_control, check_problem
+from steepest.credit import gae
+from steepest.engines.values import values
+from steepest.models.build import actor_state
+from steepest.problems.gym import Envs, Gym, Mujoco
+
+
+class Line(gymnasium.Env):
+    """Counts its steps; what it shows, pays and takes is said when it is made."""
+
+    def __init__(self, shows=None, takes=None, bad=None):
+        self.observation_space = shows or spaces.Box(-9, 9, (2, 3))
+        self.action_space = takes or spaces.Discrete(2)
+        self.bad, self.at, self.got = bad, 0, []
+
+    def show(self):
+        if isinstance(self.observation_space, spaces.Discrete):
+            return int(self.observation_space.start) + self.at % int(self.observation_space.n)
+        seen = np.arange(6, dtype=np.float32).reshape(2, 3) + 10 * self.at
+        return seen * np.nan if self.bad == "obs" and self.at == 3 else seen
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 0
+        return self.show(), {}
+
+    def step(self, action):
+        self.at += 1
+        self.got.append(action)
+        reward = np.inf if self.bad == "reward" and self.at == 3 else float(self.at)
+        return self.show(), reward, False, False, {}
+
+
+for name, options in {
+    "Plain": {}, "NaN": {"bad": "obs"}, "Inf": {"bad": "reward"}, "Words": {"shows": spaces.Dict(a=spaces.Box(0, 1, (1,)))},
+    "Pair": {"takes": spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2)))}, "Shifted": {"takes": spaces.Discrete(3, start=5)},
+    "Numbers": {"shows": spaces.Discrete(4, start=2)}, "Matrix": {"takes": spaces.Box(-1, 1, (2, 2))},
+}.items():  # fmt: skip
+    gymnasium.register(f"Line{name}-v0", entry_point=f"{__name__}:Line", kwargs=options, max_episode_steps=6)
+
+
+# ---------------------------------------------------------------------------------- conformance
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "HalfCheetah-v5", "Hopper-v5", "LinePlain-v0"])
+def test_environments_conform(name):
+    problem = Gym(name)
+    assert problem.make(1).resumes == (not name.startswith("Line"))
+    assert len(check_problem(problem)) == 3
+
+
+@pytest.mark.parametrize("name", ["Ant-v5", "Walker2d-v5", "Swimmer-v5", "Reacher-v5", "MountainCarContinuous-v0"])
+@pytest.mark.slow
+def test_more_environments_conform(name):
+    assert len(check_problem(Gym(name))) == 3
+
+
+def test_the_state_of_ant_is_complete():
+    assert len(check_control(Gym("Ant-v5"), count=2, steps=40)) == 3
+
+
+class Positions(Mujoco):
+    """Keeps positions and speeds alone, as so many do."""
+
+    @staticmethod
+    def take(env):
+        return {"state": np.concatenate([env.data.qpos, env.data.qvel])}
+
+    @staticmethod
+    def give(env, parts):
+        env.set_state(*np.split(parts["state"], [env.model.nq]))
+
+
+def test_a_state_that_lacks_what_physics_warms_up_from_is_caught(monkeypatch):
+    monkeypatch.setattr("steepest.problems.gym.KEEPERS", (("gymnasium.envs.mujoco", Positions),))
+    with pytest.raises(Failed, match=r"after set_state\(get_state\(\)\)"):
+        check_control(Gym("Ant-v5"), count=2, steps=40)
+
+
+@pytest.mark.parametrize("name", ["CartPole-v1", "HalfCheetah-v5"])
+def test_state_comes_back_bitwise_into_a_new_object(name):
+    problem, g = Gym(name), np.random.default_rng(0)
+    one = problem.make(2)
+    one.reset(Stream(1))
+    discrete = hasattr(problem.action_space, "n")
+    moves = [torch.as_tensor(g.integers(2, size=2) if discrete else g.uniform(-1, 1, (2, 6)).astype("f")) for _ in range(40)]
+    for move in moves[:20]:
+        one.step(move)
+    kept = {k: v.clone() for k, v in one.get_state().items()}
+    two = problem.make(2)
+    two.reset(Stream(2))
+    two.set_state(kept)
+    assert all(torch.equal(x, two.get_state()[k]) for k, x in kept.items())
+    for move in moves[20:]:
+        a, b = one.step(move), two.step(move)
+        assert torch.equal(a.obs, b.obs)
+        assert torch.equal(a.reward, b.reward)
+
+
+def test_it_is_gymnasiums_own_trajectory():
+    env, vector = gymnasium.make("HalfCheetah-v5"), Gym("HalfCheetah-v5").make(1)
+    obs = vector.reset(Stream(3))
+    seen, _ = env.reset(seed=Stream(Stream(3).seed, 0, 0).seed % 2**31)
+    assert np.allclose(obs[0], seen)
+    g = np.random.default_rng(0)
+    for _ in range(30):
+        act = 2 * g.standard_normal(6).astype("f")  # beyond the Box: the environment receives it clipped
+        step = vector.step(torch.from_numpy(act)[None])
+        seen, reward, *_ = env.step(act.clip(-1, 1))
+        assert np.allclose(step.next_obs[0], seen, atol=1e-6)
+        assert float(step.reward[0]) == pytest.approx(reward, rel=1e-5, abs=1e-6)
+
+
+# ---------------------------------------------------------------------------------- truncation
+
+
+class Shown(torch.nn.Module):
+    def value(self, obs, action, mask):
+        return obs[..., 0]
+
+
+class Autoreset(Envs):
+    """Shows the next episode's first observation where it should show the last one of this."""
+
+    def step(self, action):
+        step = super().step(action)
+        return type(step)(step.obs, step.obs, step.reward, step.terminated, step.truncated)
+
+
+def cut(problem):
+    state = actor_state(problem, Stream(0), lr=1e-3, envs=2)
+    batch = rollout(envs=2, horizon=8)(state, problem, Stream(1))
+    state.critic = Shown()
+    return gae(batch.reward, *values(state, batch), discount=0.5, decay=0.0), batch
+
+
+def test_truncation_bootstraps_from_the_true_final_observation():
+    """Line shows 10 t and pays t + 1 at step t; its clock ends it at 6, where it shows 60."""
+    got, batch = cut(Gym("LinePlain-v0"))
+    t = torch.arange(8) % 6
+    assert torch.equal(batch.info["truncated"], (t == 5).expand(2, 8))
+    assert torch.equal(got, (t + 1 + 0.5 * 10 * (t + 1) - 10 * t).float().expand(2, 8))
+
+
+def test_an_autoreset_observation_in_its_place_gives_another_number(monkeypatch):
+    right, _ = cut(Gym("LinePlain-v0"))
+    monkeypatch.setattr(Gym, "make", lambda self, count: Autoreset(self, count))
+    wrong, batch = cut(Gym("LinePlain-v0"))
+    assert ((right - wrong) * ~batch.info["truncated"] == 0).all()
+    assert torch.equal((right - wrong)[batch.info["truncated"]], torch.full((2,), 30.0))
+
+
+def test_cartpole_is_cut_by_the_clock_where_gymnasium_cuts_it():
+    vector = Gym("CartPole-v1", {"max_episode_steps": 4}).make(2)
+    vector.reset(Stream(0))
+    cuts = [vector.step(torch.tensor([i % 2, 1 - i % 2])) for i in range(8)]
+    assert [bool(step.truncated.all()) for step in cuts] == [i % 4 == 3 for i in range(8)]
+    assert not torch.equal(cuts[3].obs, cuts[3].next_obs)
+
+
+# ---------------------------------------------------------------------------------- spaces
+
+
+def test_discrete_observations_are_one_hot():
+    problem = Gym("FrozenLake-v1")
+    assert problem.observation_space.shape == (16,)
+    vector = problem.make(3)
+    obs = vector.reset(Stream(0))
+    assert torch.equal(obs, torch.eye(16)[[0, 0, 0]])
+    for _ in range(20):
+        step = vector.step(torch.randint(4, (3,), generator=Stream(1).torch()))
+        assert torch.equal(step.next_obs.sum(1), torch.ones(3))
+    shifted = Gym("LineNumbers-v0").make(1)
+    assert torch.equal(shifted.reset(Stream(0)), torch.eye(4)[:1])
+    assert torch.equal(shifted.step(torch.zeros(1, dtype=torch.long)).obs, torch.eye(4)[1:2])
+
+
+def test_boxes_are_flattened_and_actions_get_their_shape_back():
+    problem = Gym("LineMatrix-v0")
+    assert problem.observation_space.shape == (6,)
+    assert problem.action_space.shape == (4,)
+    vector = problem.make(1)
+    assert vector.reset(Stream(0)).tolist() == [[0, 1, 2, 3, 4, 5]]
+    vector.step(torch.tensor([[0.5, -3.0, 0.0, 2.0]]))
+    assert vector.envs[0].unwrapped.got[0].tolist() == [[0.5, -1.0], [0.0, 1.0]]
+
+
+def test_a_discrete_action_that_does_not_start_at_0():
+    vector = Gym("LineShifted-v0").make(2)
+    vector.reset(Stream(0))
+    vector.step(torch.tensor([0, 2]))
+    assert [env.unwrapped.got for env in vector.envs] == [[5], [7]]
+
+
+# ---------------------------------------------------------------------------------- bad input
+
+
+def test_what_cannot_be_run_is_said_before_any_work():
+    with pytest.raises(ValueError, match=r"Gymnasium cannot find 'CartPool-v1'.*"):
+        Gym("CartPool-v1")
+    with pytest.raises(ValueError, match="does not take the options"):
+        Gym("CartPole-v1", {"wheels": 3}).make(1)
+    with pytest.raises(TypeError, match=r"LineWords-v0 has observations in Dict.*FlattenObservation"):
+        _ = Gym("LineWords-v0").observation_space
+    with pytest.raises(TypeError, match=r"LinePair-v0 has actions in Tuple"):
+        _ = Gym("LinePair-v0").action_space
+    with pytest.raises(ValueError, match="episodes must be at least 1"):
+        Gym("CartPole-v1", episodes=0)
+    with pytest.raises(ValueError, match="at least one environment"):
+        Gym("CartPole-v1").make(0)
+
+
+@pytest.mark.parametrize(("name", "what"), [("LineNaN-v0", "an observation that is not finite"), ("LineInf-v0", "the reward inf")])
+def test_numbers_that_are_none_name_environment_and_step(name, what):
+    vector = Gym(name).make(2)
+    vector.reset(Stream(0))
+    vector.envs[0].unwrapped.at = -5  # only the second one gets there
+    for _ in range(2):
+        vector.step(torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ValueError, match=rf"{name}, environment 1, gave {what} at step 3 of its episode 1"):
+        vector.step(torch.zeros(2, dtype=torch.long))
+
+
+def test_an_environment_that_cannot_give_its_state_begins_anew_with_a_warning():
+    problem = Gym("LinePlain-v0")
+    state = actor_state(problem, Stream(0), lr=1e-3, envs=2)
+    rollout(envs=2, horizon=4)(state, problem, Stream(1))
+    with pytest.raises(NotImplementedError, match="cannot give its state"):
+        problem.make(1).get_state()
+    again = pickle.loads(pickle.dumps(state))
+    with pytest.warns(UserWarning, match="cannot be given a state: its episodes begin anew"):
+        batch = rollout(envs=2, horizon=4)(again, problem, Stream(2))
+    assert batch.obs[:, 0, 0].tolist() == [0, 0]
+    assert rollout(envs=2, horizon=4)(state, problem, Stream(2)).obs[:, 0, 0].tolist() == [40, 40]  # the object itself goes on
