@@ -311,7 +311,7 @@ class GaussianPolicy(ControlPolicy):
         self.register_buffer("high", high, persistent=False)
 
     def head(self, out: Tensor) -> Gaussian:
-        return Gaussian(out, self.log_std)
+        return Gaussian(out, self.log_std.clone())  # a distribution stays what it was when the parameters move on
 
     def numpy_head(self, out: Array, action: Array) -> tuple[Array, Array, Slope]:
         log_std = self.log_std.detach().numpy()
