@@ -207,7 +207,9 @@ def test_what_cannot_be_done_by_hand_is_left_to_autograd():
     assert state.policy.net.theta.grad.any()
 
 
-@pytest.mark.parametrize("options", [{"fused": True}, {"fused": True, "weight_decay": 0.1}, {"foreach": True}, {"fused": True, "amsgrad": True}])
+@pytest.mark.parametrize(
+    "options", [{"fused": True}, {"fused": True, "weight_decay": 0.1}, {"foreach": True}, {"fused": True, "amsgrad": True}], ids=str
+)
 def test_an_optimizer_advances_as_if_it_had_stepped(options):
     runs = []
     for step in (lambda o: o.step(), advance):

@@ -174,7 +174,8 @@ class TokenValue(nn.Module):
         super().__init__()
         self.trunk: Any = copy.deepcopy(policy.model.base_model)
         dtype = next(self.trunk.parameters()).dtype
-        self.head = nn.Linear(policy.model.config.hidden_size, 1, dtype=dtype)
+        with rng.fork():  # its weights are drawn, though zeroed at once
+            self.head = nn.Linear(policy.model.config.hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.fast = policy.fast
