@@ -100,7 +100,7 @@ def prepare(folder: str) -> None:
     words.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     words.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", padding_side="left")
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(Path(folder, "tokenizer"))  # apart: beside Qwen2 weights it would be read as Qwen2's
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(ALPHABET), hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
@@ -169,7 +169,7 @@ def run_steepest(folder: str) -> dict[str, Any]:
     torch.set_num_threads(1)
 
     class Sums(Language):
-        tokenizer, max_new = PreTrainedTokenizerFast.from_pretrained(folder), LONGEST
+        tokenizer, max_new = PreTrainedTokenizerFast.from_pretrained(Path(folder, "tokenizer")), LONGEST
 
         def prompts(self, count: int, generator: torch.Generator) -> Prompts:
             key = torch.randint(100, (count, 2), generator=generator) @ torch.tensor([100, 1])
@@ -233,7 +233,7 @@ def run_trl(folder: str) -> dict[str, Any]:
         )  # fmt: skip
         trainer = GRPOTrainer(
             model=model, reward_funcs=correct, args=config, train_dataset=data, callbacks=[Clock()],
-            processing_class=PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left"),
+            processing_class=PreTrainedTokenizerFast.from_pretrained(Path(folder, "tokenizer"), padding_side="left"),
         )  # fmt: skip
         before = trainer.model.num_parameters()
         trainer.train()

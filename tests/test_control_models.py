@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete, MultiDiscrete
 from torch import distributions as td
 
 from steepest.core import Stream
@@ -18,8 +19,15 @@ from steepest.models.moments import Moments, Normalizer, ReturnScale
 from steepest.optimize.epochs import Epochs, advance
 from steepest.problems.control import CartPole, PointMass
 
-PROBLEMS = [CartPole(), PointMass()]
-IDS = ["categorical", "gaussian"]
+
+class Five(CartPole):
+    """A pole with five buttons: nothing here pushes them, but they are chosen among."""
+
+    action_space = Discrete(5)
+
+
+PROBLEMS = [CartPole(), Five(), PointMass()]
+IDS = ["two choices", "five choices", "gaussian"]
 
 
 def random(*shape, seed=0, dtype=torch.float64):
@@ -68,9 +76,27 @@ def test_a_network_is_what_its_parts_say():
     assert not b.any()
 
 
+def test_a_network_in_single_precision_is_the_plain_one():
+    with Stream(0).fork():
+        net = Mlp(4, 3, width=64, depth=2, gain=1.0)
+    x, weight = random(64, 4, dtype=torch.float32), random(64, 3, seed=1, dtype=torch.float32) / 64
+    theirs = plain(x, net.theta, net.sizes)
+    assert torch.allclose(net(x), theirs, atol=1e-6)
+    ours, expected = (torch.autograd.grad((y * weight).sum(), net.theta)[0] for y in (net(x), theirs))
+    assert torch.allclose(ours, expected, atol=1e-6)
+    out, push = net.judge(x.numpy())
+    assert np.allclose(out, theirs.detach(), atol=1e-6)
+    push(weight.numpy())
+    assert torch.allclose(net.theta.grad, expected, atol=1e-6)
+    push(weight.numpy())  # gradients add up, as autograd's do
+    assert torch.allclose(net.theta.grad, 2 * expected, atol=2e-6)
+
+
 def test_sizes_that_make_no_sense():
     with pytest.raises(ValueError, match="width must be at least 1"):
         control_policy(CartPole(), Stream(0), width=0)
+    with pytest.raises(ValueError, match="depth at least 0, not 64 and -1"):
+        control_critic(CartPole(), Stream(0), depth=-1)
 
 
 # ---------------------------------------------------------------------------------- distributions
@@ -107,12 +133,48 @@ def test_what_acts_is_what_learns(problem, normalize):
     action, logp = policy.sample(obs, Stream(1).torch())
     found = policy.distribution(obs)
     assert torch.allclose(found.logp(action).detach(), logp, atol=2e-6)
+    drawn_from(found, action)
+
+
+def drawn_from(found, action):
+    """Every row of `action` [N, ...] was drawn from the same distribution: within 4 standard errors."""
+    n = len(action)
     if isinstance(found, Categorical):
-        share = torch.bincount(action, minlength=2) / len(action)
-        assert torch.allclose(share, found.logits[0].exp().detach(), atol=0.01)
-    else:
-        assert torch.allclose(action.mean(0), found.mean[0].detach(), atol=0.03)
-        assert torch.allclose(action.std(0).log(), policy.log_std.detach(), atol=0.02)
+        p = found.logits[0].exp().detach()
+        share = torch.bincount(action, minlength=len(p)) / n
+        assert ((share - p).abs() < 4 * (p * (1 - p) / n).sqrt() + 1e-9).all()
+        return
+    std = found.log_std.exp().detach()
+    assert ((action.mean(0) - found.mean[0].detach()).abs() < 4 * std / math.sqrt(n)).all()
+    assert ((action.std(0) / std).log().abs() < 4 / math.sqrt(2 * n)).all()
+    assert abs(float(torch.corrcoef(action.T)[0, 1])) < 4 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+def test_what_torch_draws_is_drawn_from_the_same_distribution(problem):
+    """As on other devices than the CPU, and in evaluations."""
+    policy = policy_of(problem)
+    with torch.no_grad():
+        found = policy.distribution(random(1, 4, dtype=torch.float32).expand(40_000, 4).contiguous())
+    action = found.sample(Stream(1).torch())
+    drawn_from(found, action)
+    assert torch.equal(action, found.sample(Stream(1).torch()))
+    assert not torch.equal(action, found.sample(Stream(2).torch()))
+
+
+def test_an_action_without_a_chance_is_never_drawn_and_nothing_overflows():
+    policy = control_policy(Five(), Stream(0), width=4)
+    with torch.no_grad():
+        parts(policy.net.theta, policy.net.sizes)[-1][1].copy_(torch.tensor([-1e4, 1e4, -1e4, 1e4, -1e4]))
+    obs = random(5000, 4, dtype=torch.float32)
+    action, logp = policy.sample(obs, Stream(0).torch())
+    assert set(action.tolist()) == {1, 3}
+    assert torch.allclose(logp, torch.full_like(logp, -math.log(2)), atol=2e-2)  # scores of 1e4 are known to 1e-3
+    judged, entropy, push = policy.judge(obs, action)
+    push(torch.ones(5000), torch.ones(5000))
+    assert torch.allclose(judged, logp, atol=1e-6)
+    assert torch.allclose(entropy, torch.full_like(entropy, math.log(2)), atol=2e-2)
+    assert policy.net.theta.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
@@ -150,9 +212,9 @@ def test_a_distribution_stays_what_it_was_when_the_parameters_move_on():
 # ---------------------------------------------------------------------------------- gradients without a graph
 
 
-def judged(problem, loss):
+def judged(problem, loss, normalize=True):
     """State and minibatch of 30 decisions, ratios on both sides of the band."""
-    policy = policy_of(problem)
+    policy = policy_of(problem, normalize)
     critic = control_critic(problem, Stream(1), width=16, norm=policy.norm)
     state = State(policy=policy, critic=critic)
     obs = 2 * random(30, 1, 4, dtype=torch.float32)
@@ -174,13 +236,15 @@ LOSSES = {
     "all": clip() + 0.5 * squared() - 0.01 * entropy(),
     "clipped value": clip(low=0.1, high=0.3) + squared_clip(),
     "value alone": squared(),
+    "entropy alone": -0.01 * entropy(),
 }
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_by_hand_are_autograds(problem, name):
-    state, objective, batch = judged(problem, LOSSES[name])
+def test_gradients_by_hand_are_autograds(problem, name, normalize):
+    state, objective, batch = judged(problem, LOSSES[name], normalize)
     total, told = objective(state, batch)
     total.backward()
     params = dict(state.named_parameters())
@@ -189,6 +253,7 @@ def test_gradients_by_hand_are_autograds(problem, name):
     for p in params.values():
         p.grad = None
     by_hand = objective.pull(state, batch, report=True)
+    assert any(g.abs().max() > 1e-4 for g in expected.values())
     for name, g in expected.items():
         assert torch.allclose(params[name].grad, g, atol=1e-6), name
     assert all(p.grad is None or not p.grad.any() for name, p in params.items() if name not in expected)
@@ -197,6 +262,22 @@ def test_gradients_by_hand_are_autograds(problem, name):
     before = {name: p.grad.clone() for name, p in params.items() if p.grad is not None}
     assert objective.pull(state, batch, report=False) == {}  # and adds up, as micro-batches need
     assert all(torch.allclose(params[name].grad, 2 * g, atol=1e-5) for name, g in before.items())
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+def test_decisions_that_were_not_made_pull_at_nothing(problem):
+    state, objective, batch = judged(problem, LOSSES["all"])
+    mask = batch.mask.clone()
+    mask[20:] = 0
+    grads = []
+    for rest in (batch.having(mask=mask), batch.having(mask=mask, advantage=batch.advantage + 9 * (1 - mask)), batch.rows(slice(20))):
+        told = objective.pull(state, objective.weigh(rest), report=True)
+        grads.append((torch.cat([p.grad.reshape(-1) for p in state.parameters()]), told))
+        for p in state.parameters():
+            p.grad = None
+    for found, told in grads[:2]:
+        assert torch.allclose(found, grads[2][0], atol=1e-6)
+        assert {k: float(x) for k, x in told.items()} == pytest.approx({k: float(x) for k, x in grads[2][1].items()}, abs=1e-5)
 
 
 def test_what_cannot_be_done_by_hand_is_left_to_autograd():
@@ -235,17 +316,24 @@ def test_hooks_of_an_optimizer_are_called():
     assert len(seen) == 3
 
 
-def test_epochs_by_hand_and_by_autograd_end_at_the_same_parameters(monkeypatch):
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=IDS)
+def test_epochs_by_hand_by_autograd_and_in_micro_batches_end_at_the_same_parameters(problem, normalize, monkeypatch):
+    """Minibatches of 15 in pieces of 4, 4, 4 and 3 weigh every decision as the whole does."""
     ends = []
-    for hand in (True, False):
+    for hand, micro in ((True, None), (True, 4), (False, None), (False, 4)):
         if not hand:
             monkeypatch.setattr(PolicyObjective, "judge", lambda *_: None)
-        state, objective, batch = judged(PointMass(), LOSSES["all"])
-        state.optimizers["policy"] = torch.optim.Adam(state.parameters(), 1e-3, eps=1e-5, fused=True)
-        told = Epochs(3, 2, max_norm=0.5)(state, objective, batch, Stream(0))
+        state, objective, batch = judged(problem, LOSSES["all"], normalize)
+        # SGD, for Adam would make whole steps of a difference in rounding
+        state.optimizers["policy"] = torch.optim.SGD(state.parameters(), 0.05)
+        start = torch.cat([p.detach().reshape(-1) for p in state.parameters()])
+        told = Epochs(3, 2, micro=micro, max_norm=0.5)(state, objective, batch, Stream(0))
         ends.append((torch.cat([p.detach().reshape(-1) for p in state.parameters()]), told))
-    assert torch.allclose(ends[0][0], ends[1][0], atol=1e-6)
-    assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-4)
+    assert (ends[0][0] - start).norm() > 0.05
+    for theta, told in ends[1:]:
+        assert torch.allclose(theta, ends[0][0], atol=1e-6)
+        assert told == pytest.approx(ends[0][1], abs=1e-4)
 
 
 # ---------------------------------------------------------------------------------- moments
@@ -259,6 +347,15 @@ def test_moments_in_pieces_are_the_moments_of_the_whole():
     assert int(moments.count) == 100
     assert torch.allclose(moments.mean, x.mean(0), atol=1e-5)
     assert torch.allclose(moments.var, x.var(0, correction=0), rtol=1e-5)
+
+
+def test_moments_of_many_small_pieces_far_from_zero_keep_their_digits():
+    """A running sum of squares would have none left: 200 x 1e6 in single precision is known to 16."""
+    x, moments = 1000 + random(200, 16, dtype=torch.float32), Moments()
+    for piece in x:
+        moments.write(piece)
+    assert float(moments.mean) == pytest.approx(float(x.double().mean()), abs=1e-3)
+    assert float(moments.var) == pytest.approx(float(x.double().var(correction=0)), rel=1e-3)
 
 
 def test_a_normalizer_by_formula():
@@ -292,8 +389,6 @@ def test_rewards_are_scaled_by_the_deviation_of_the_running_return():
 
 
 def test_spaces_without_a_policy_are_refused():
-    from gymnasium.spaces import MultiDiscrete
-
     class Odd(CartPole):
         action_space = MultiDiscrete([2, 2])
 

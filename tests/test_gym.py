@@ -207,6 +207,13 @@ def test_a_discrete_action_that_does_not_start_at_0():
 # ---------------------------------------------------------------------------------- bad input
 
 
+def test_a_robot_is_built_without_a_word(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Gym("HalfCheetah-v5").make(2)
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())  # MuJoCo would have left a log
+
+
 def test_what_cannot_be_run_is_said_before_any_work():
     with pytest.raises(ValueError, match=r"Gymnasium cannot find 'CartPool-v1'.*"):
         Gym("CartPool-v1")

@@ -150,6 +150,34 @@ def test_the_step_is_the_natural_gradient_in_closed_form():
     assert told["gain"] == pytest.approx(told["step"] * math.sqrt(2e-4 * float((p * advantage**2).sum())), rel=0.02)
 
 
+def test_a_first_step_within_the_bound_is_taken_whole():
+    """KL(p || q) along t A is log E exp(t A), t^2 var / 2 + t^3 skew / 6 + ...: with negative skew the full step keeps the bound."""
+    state, batch, p = arms()
+    start = state.policy.scores.detach().clone()
+    batch = batch.having(advantage=-batch.advantage)
+    advantage = torch.tensor([1.0, -0.5, -1.75], dtype=torch.float64)
+    assert float(p @ advantage**3) < 0
+    told = watched(TrustRegion(max_kl=1e-3, damping=0.0, steps=3))(state, PolicyObjective(surrogate(), token_mean), batch, Stream(0))
+    fisher = torch.diag(p) - torch.outer(p, p)
+    x = torch.linalg.lstsq(fisher, p * advantage, driver="gelsd").solution
+    expected = math.sqrt(2e-3 / float(x @ fisher @ x)) * x
+    assert told["step"] == 1.0
+    assert torch.allclose(state.policy.scores.detach() - start, expected, atol=1e-6)  # both without a part along (1, 1, 1)
+    assert told["kl_mean"] == pytest.approx(1e-3, rel=0.05)
+    assert told["kl_mean"] <= 1e-3
+
+
+def test_the_second_derivative_of_the_divergence_is_the_fisher_matrix():
+    """E grad log p(a) grad log p(a)', arm by arm."""
+    state, batch, p = arms()
+    with torch.no_grad():
+        old = state.policy.distribution(batch.obs)
+    product = hessian_product(mean_kl(state.policy, old, batch), [state.policy.scores])
+    score = torch.eye(3, dtype=torch.float64) - p  # row a: d log p(a) / d scores
+    fisher = sum(p[a] * torch.outer(score[a], score[a]) for a in range(3))
+    assert torch.allclose(torch.stack([product(v) for v in torch.eye(3, dtype=torch.float64)]), fisher, atol=1e-10)
+
+
 def test_damping_turns_the_step_towards_the_plain_gradient():
     state, batch, p = arms()
     start = state.policy.scores.detach().clone()
@@ -194,6 +222,15 @@ def test_a_step_that_gains_nothing_is_taken_back():
     assert torch.equal(state.policy.scores, before)
 
 
+def test_a_region_moves_the_policy_alone():
+    state, batch, _ = arms()
+    state.critic = nn.Linear(2, 1)
+    before = copy.deepcopy(state.critic.state_dict())
+    assert TrustRegion()(state, PolicyObjective(surrogate(), token_mean), batch, Stream(0))["step"] > 0
+    assert all(torch.equal(x, before[name]) for name, x in state.critic.state_dict().items())
+    assert state.policy.scores.grad is None  # nor is anything left behind for an optimizer
+
+
 def test_no_advantage_moves_nothing():
     state, batch, _ = arms()
     before = state.policy.scores.detach().clone()
@@ -232,6 +269,33 @@ def test_watched_measures_what_the_update_did():
     assert kl > 0.01
 
 
+class Table(Softmax):
+    """A softmax for each of S states. obs [N, T] long."""
+
+    def distribution(self, obs):
+        return Categorical.of(self.scores[obs])
+
+
+def test_watched_tells_the_mean_from_the_worst_and_leaves_out_what_was_not_decided():
+    state = State(policy=Table(torch.zeros(3, 2, dtype=torch.float64)))
+    obs, mask = torch.tensor([[0, 1], [0, 2]]), torch.tensor([[1.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    batch = Batch(obs, torch.zeros(2, 2, dtype=torch.long), None, mask, mask, torch.arange(2))
+
+    def jump(state, objective, batch, rng):
+        with torch.no_grad():
+            state.policy.scores.copy_(torch.tensor([[0.0, 0.0], [1.0, 0.0], [9.0, 0.0]]))
+        return {"own": 1.0}
+
+    told = watched(jump)(state, None, batch, Stream(0))
+    far = math.log((1 + math.e) / 2) - 0.5  # KL of (1/2, 1/2) from a softmax of (1, 0)
+    assert told == {"own": 1.0, "kl_mean": pytest.approx(far / 3), "kl_max": pytest.approx(far)}
+
+
+def test_watched_says_nothing_of_a_policy_without_a_closed_form():
+    told = watched(lambda *_: {"own": 1.0})(State(policy=nn.Linear(1, 1)), None, None, Stream(0))
+    assert told == {"own": 1.0}
+
+
 def test_a_learning_rate_falls_linearly_and_follows_the_step_counter():
     state, batch, _ = arms()
     state.optimizers["policy"] = torch.optim.SGD(state.policy.parameters(), 123.0)
@@ -250,6 +314,10 @@ def test_what_makes_no_sense_is_refused():
         TrustRegion(max_kl=0.0)
     with pytest.raises(ValueError, match="damping must be at least 0 and shrink in"):
         TrustRegion(shrink=1.0)
+    with pytest.raises(ValueError, match="damping must be at least 0 and shrink in"):
+        TrustRegion(damping=-0.1)
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        TrustRegion(steps=0)
     with pytest.raises(ValueError, match="tries must be at least 1"):
         TrustRegion(tries=0)
     with pytest.raises(ValueError, match="annealed over at least 1 step"):

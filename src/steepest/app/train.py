@@ -83,7 +83,7 @@ class Train:
             problem=str(problem), problem_options={k: to_json(v) for k, v in read[list(read)[-1]].items()} if len(read) > 3 else {},
             claimed=claimed, seed=run["seed"], steps=run["steps"], every_save=run["every_save"],
             tracker=tuple(dict.fromkeys(run["tracker"])), threads=run["threads"] or 0, device=run["device"],
-            figure=claim.figure if claim is not None and claimed else "score", started=now(), command=("steepest", "train", *args),
+            figure=claim.figure if claim is not None and same_kind(make, claim.problem) else "score", started=now(), command=("steepest", "train", *args),
         )  # fmt: skip
         return cls(plan, **run)
 
@@ -133,6 +133,14 @@ def said_problem(args: Sequence[str]) -> str | None:
 def same_maker(make: Any, claimed: Any) -> bool:
     """Whether a claim's problem is what `make` makes: one class, and of Gymnasium one id."""
     return getattr(make, "func", make) is claimed.func and getattr(make, "keywords", {}).get("id") == claimed.keywords.get("id")
+
+
+def same_kind(make: Any, claimed: Any) -> bool:
+    """Whether both are environments, or both texts: the figure that tells of one then tells of the other."""
+    from ..core.problem import Control, Language
+
+    a, b = getattr(make, "func", make), claimed.func
+    return a is b or any(issubclass(a, kind) and issubclass(b, kind) for kind in (Control, Language))
 
 
 def newest(out: Path) -> Path | None:

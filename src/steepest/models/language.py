@@ -239,7 +239,7 @@ def language_policy(problem: Language, rng: Stream, *, model: str | None = None,
     else:
         network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
         own = own_tokenizer(model)
-        if own is not None and not tokenizer.get_vocab().items() <= own.get_vocab().items():  # its loader may add special tokens
+        if own is not None and own.get_vocab() != tokenizer.get_vocab():
             raise ValueError(
                 f"{model} has a tokenizer of its own, of {len(own)} tokens, and {name}.tokenizer is another, of {len(tokenizer)}: "
                 f"the model would read noise. Where the problem has the option tokenizer_name, give it {model!r}; a problem of "

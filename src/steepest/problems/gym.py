@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -85,11 +86,29 @@ class Gym(Control):
         return greedy(self, policy, self.episodes, rng)
 
 
+@contextmanager
+def hushed(spec: Any) -> Iterator[None]:
+    """MuJoCo's compiler warns, for each environment that is built, of what Gymnasium's own robots are made of, and writes a file
+    into the working folder: nobody who trains on them can help it."""
+    if "mujoco" not in str(spec.entry_point):
+        yield
+        return
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda text: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
 def build(problem: Gym) -> Any:
     import gymnasium
 
     try:
-        return gymnasium.make(problem.id, disable_env_checker=True, **problem.options)
+        with hushed(gymnasium.spec(problem.id)):
+            return gymnasium.make(problem.id, disable_env_checker=True, **problem.options)
     except TypeError as error:
         raise ValueError(f"{problem.id} does not take the options {problem.options}: {error}") from error
 

@@ -3,8 +3,8 @@
 Paper.  Schulman, Wolski, Dhariwal, Radford and Klimov, Proximal Policy Optimization Algorithms, 2017. arXiv 1707.06347.
 Claim.  Clipping keeps every policy near the one that collected, where the same epochs of plain policy gradient run away.
 Idea.   maximise E min(r A, clip(r, 1 - e, 1 + e) A), r = pi(a|s) / pi_old(a|s)
-State.  policy, critic, one Adam; `live` environments; with kl a frozen reference; with normalize moments of observations
-        (in the policy) and of returns
+State.  policy, critic, one Adam; `live` environments; with kl a frozen reference; where it normalises, moments of
+        observations (in the policy) and of returns
 Note.   Advantages are standardised over the batch, the common code does it in each minibatch. Moments of observations are
         updated after a step, so that acting, learning and evaluating see the same; the common code moves them while acting.
 """
@@ -36,7 +36,7 @@ def ppo(
     *, clip_range: float = 0.2, epochs: int = 10, minibatches: int = 32, lr: float = 3e-4, anneal: int | None = None,
     discount: float = 0.99, decay: float = 0.95, value_weight: float = 0.5, value_clip: float | None = None,
     entropy_weight: float = 0.0, kl: float = 0.0, max_kl: float | None = None, max_grad_norm: float = 0.5,
-    envs: int = 8, horizon: int = 256, normalize: bool = False, width: int = 64, depth: int = 2,
+    envs: int = 8, horizon: int = 256, normalize: bool | None = None, width: int = 64, depth: int = 2,
     prompts: int = 16, group: int = 8, model: str | None = None,
 ) -> System:  # fmt: skip
     """Clipped policy gradient with a critic, for environments and for texts.
@@ -56,7 +56,8 @@ def ppo(
     max_grad_norm   the gradient is scaled down to this norm (openai/baselines: 0.5)
     envs            environments side by side (control)
     horizon         steps in each (control)
-    normalize       observations and returns are brought to unit scale by running moments (control); usual for MuJoCo
+    normalize       observations and returns are brought to unit scale by running moments (control); None: where actions are
+                    numbers, as openai/baselines did for MuJoCo
     width           units of a hidden layer (control)
     depth           hidden layers (control)
     prompts         prompts a step (text)
@@ -67,11 +68,11 @@ def ppo(
         raise ValueError(f"clip_range must be positive, not {clip_range}: at 0 nothing could be learned")
 
     def init(problem: Any, rng: Stream) -> State:
+        scaled = isinstance(problem, Control) and (not hasattr(problem.action_space, "n") if normalize is None else normalize)
         state = actor_state(
-            problem, rng, lr=lr, critic=True, reference=kl > 0, envs=envs, model=model, width=width, depth=depth,
-            normalize=normalize,
-        )  # fmt: skip
-        if normalize and isinstance(problem, Control):
+            problem, rng, lr=lr, critic=True, reference=kl > 0, envs=envs, model=model, width=width, depth=depth, normalize=scaled
+        )
+        if scaled:
             state.return_scale = ReturnScale(envs, discount)
         return state
 
