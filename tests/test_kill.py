@@ -14,11 +14,11 @@ import pytest
 from steepest.core.save import TENSORS, latest
 
 CONTROL = (
-    "ppo --problem CartPole --episodes 1 --limit 50 --envs 2 --horizon 8 --minibatches 2 --epochs 2 --width 8 --normalize "
+    "ppo --problem CartPole --episodes 1 --limit 50 --envs 2 --horizon 8 --minibatches 2 --epochs 2 --width 8 --normalize True "
     "--anneal 500"
 )
 TEXT = "grpo --problem AddCliff --warm 2 --tests 1 --prompts 2 --group 2 --kl 0.04"
-MUJOCO = "ppo --problem HalfCheetah-v5 --episodes 1 --envs 2 --horizon 16 --minibatches 2 --epochs 2 --width 8 --normalize"
+MUJOCO = "ppo --problem HalfCheetah-v5 --episodes 1 --envs 2 --horizon 16 --minibatches 2 --epochs 2 --width 8 --normalize True"
 
 
 

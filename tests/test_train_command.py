@@ -91,7 +91,7 @@ def test_stopping_and_going_on_changes_no_bit(train, steepest, tmp_path):
 def test_live_environments_go_on_bitwise(steepest, tmp_path, problem):
     """Episodes are under way when the run stops: MuJoCo, classic control and the library's own."""
     sizes = "--envs 2 --horizon 33 --minibatches 1 --epochs 1 --width 8 --episodes 1"
-    words = f"ppo --problem {problem} {sizes} --normalize --threads 1"
+    words = f"ppo --problem {problem} {sizes} --normalize True --threads 1"
     assert steepest(f"train {words} --steps 6 --out whole")[0] == 0
     assert steepest(f"train {words} --steps 3 --out parts")[0] == 0
     command = [sys.executable, "-m", "steepest", "resume", "parts", "--steps", "6"]

@@ -83,7 +83,8 @@ class Train:
             problem=str(problem), problem_options={k: to_json(v) for k, v in read[list(read)[-1]].items()} if len(read) > 3 else {},
             claimed=claimed, seed=run["seed"], steps=run["steps"], every_save=run["every_save"],
             tracker=tuple(dict.fromkeys(run["tracker"])), threads=run["threads"] or 0, device=run["device"],
-            figure=claim.figure if claim is not None and same_kind(make, claim.problem) else "score", started=now(), command=("steepest", "train", *args),
+            figure=claim.figure if claim is not None and same_kind(make, claim.problem) else "score",
+            started=now(), command=("steepest", "train", *args),
         )  # fmt: skip
         return cls(plan, **run)
 

@@ -48,7 +48,7 @@ def ppo(
     anneal          training steps over which it falls linearly to 0; None: it is constant
     discount        of rewards, per decision (paper: 0.99); texts usually take 1
     decay           of the advantage's trace, lambda (paper: 0.95)
-    value_weight    of the critic's squared error / 2 (Stable-Baselines3: 0.5)
+    value_weight    of the critic's squared error / 2 (openai/baselines: 0.5; Stable-Baselines3 leaves out the half: 1)
     value_clip      how far an update may move a value before its gradient stops; None: freely
     entropy_weight  of the entropy bonus (paper: 0 for MuJoCo, 0.01 for Atari)
     kl              of the estimated divergence from the first policy, a loss term; texts only need it
