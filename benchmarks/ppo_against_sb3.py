@@ -1,0 +1,172 @@
+"""Environment steps per CPU second of PPO: steepest against Stable-Baselines3, measured in one run.
+
+    python benchmarks/ppo_against_sb3.py --peer-python /path/to/venv-with-sb3/bin/python
+
+Both have the same settings, environments and number of steps, each in a process of its own with one thread, in turns;
+the order changes every round, and a round's number is its seed. See README.md and NOTES.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# id, environments, steps in each, passes, minibatches, learning rate, entropy bonus, running normalisation, steps in all,
+# episodes that the final return is the mean of
+TASKS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": dict(
+        envs=4, horizon=128, epochs=4, minibatches=4, lr=2.5e-4, entropy=0.01, normalize=False, steps=102_400, window=250
+    ),
+    "HalfCheetah-v5": dict(
+        envs=8, horizon=256, epochs=10, minibatches=32, lr=3e-4, entropy=0.0, normalize=True, steps=102_400, window=20
+    ),
+}  # fmt: skip
+GOAL = 3.0  # times the peer's steps per CPU second
+REQUIRED = {"CartPole-v1": GOAL, "HalfCheetah-v5": 0.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", help="a Python that can import stable-baselines3==2.9.2")
+    parser.add_argument("--rounds", type=int, default=5, help="processes of each library and task; at least 2")
+    parser.add_argument("--task", choices=tuple(TASKS), help="this task alone")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "ppo_against_sb3.json")
+    parser.add_argument("--side", choices=("steepest", "gym", "sb3"), help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        run = run_sb3 if options.side == "sb3" else run_steepest
+        print(json.dumps(run(options.task, options.seed, options.side)))
+        return
+    if not options.peer_python:
+        parser.error(
+            "--peer-python is needed: python -m venv peer && "
+            "peer/bin/pip install torch==2.13.0 stable-baselines3==2.9.2 'gymnasium[mujoco]==1.4.0'"
+        )
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2: returns are compared over seeds")
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for task in [options.task] if options.task else TASKS:
+        # CartPole is also ours as a batch; Gymnasium's own, which Stable-Baselines3 steps, is measured beside it
+        sides = ("steepest", "gym", "sb3") if task == "CartPole-v1" else ("steepest", "sb3")
+        found[task] = {side: [] for side in sides}
+        for number in range(options.rounds):
+            for side in sides if number % 2 == 0 else sides[::-1]:
+                python = options.peer_python if side == "sb3" else sys.executable
+                found[task][side].append(measure(python, side, task, number))
+                shown = (f"{k} {v:.5g}" for k, v in found[task][side][-1].items() if isinstance(v, float))
+                print(f"{task} {side:9s}", *shown, flush=True)
+    record = {"date": date.today().isoformat(), "threads": 1, "tasks": {task: summary(task, runs) for task, runs in found.items()}}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=1) + "\n")
+    for task, told in record["tasks"].items():  # type: ignore[attr-defined]
+        print(task, json.dumps({k: told[k] for k in ("ratio", "return", "passed")}))
+    sys.exit(0 if all(told["passed"] for told in record["tasks"].values()) else 1)  # type: ignore[attr-defined]
+
+
+def measure(python: str, side: str, task: str, seed: int) -> dict[str, Any]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [python, __file__, "--side", side, "--task", task, "--seed", str(seed)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"the {side} process failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def summary(task: str, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Ratios of medians; returns are no worse where ours lack no more than twice the standard error of the difference."""
+    rates = {side: statistics.median(run["steps_per_cpu_s"] for run in runs) for side, runs in found.items()}
+    returns = {side: [run["final_return"] for run in runs] for side, runs in found.items()}
+    ratio = {side: round(rates[side] / rates["sb3"], 3) for side in rates if side != "sb3"}
+    lacking = statistics.mean(returns["sb3"]) - statistics.mean(returns["steepest"])
+    error = math.sqrt(sum(statistics.variance(returns[side]) / len(returns[side]) for side in ("sb3", "steepest")))
+    return {
+        "setting": TASKS[task],
+        "steps_per_cpu_s": {side: round(rate, 1) for side, rate in rates.items()},
+        "ratio": ratio,
+        "return": {side: round(statistics.mean(x), 2) for side, x in returns.items()},
+        "return_difference_error": round(error, 2),
+        "goal": GOAL,
+        "required": {"ratio": REQUIRED[task], "return": "no worse than the peer's by 2 standard errors of the difference"},
+        "passed": ratio["steepest"] >= REQUIRED[task] and lacking <= 2 * error,
+        "runs": found,
+    }
+
+
+def told(rate: float, wall: float, episodes: list[float], packages: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "steps_per_cpu_s": rate,
+        "steps_per_wall_s": wall,
+        "final_return": statistics.mean(episodes),
+        "versions": {name: version(name) for name in packages},
+    }
+
+
+# -------------------------------------------------------------------------------------------------- the sides
+
+
+def run_steepest(task: str, seed: int, side: str) -> dict[str, Any]:
+    import torch
+
+    from steepest.core import begin, train
+    from steepest.problems.control import CartPole
+    from steepest.problems.gym import Gym
+    from steepest.systems.on_policy.ppo import ppo
+
+    torch.set_num_threads(1)
+    s = TASKS[task]
+    problem = CartPole() if task == "CartPole-v1" and side == "steepest" else Gym(task)
+    system = ppo(
+        envs=s["envs"], horizon=s["horizon"], epochs=s["epochs"], minibatches=s["minibatches"], lr=s["lr"],
+        entropy_weight=s["entropy"], normalize=s["normalize"], value_weight=1.0,  # their 0.5 is of the square, ours of its half
+    )  # fmt: skip
+    cpu, wall = time.process_time(), time.perf_counter()
+    state = begin(system, problem, seed=seed)
+    steps = s["steps"] // (s["envs"] * s["horizon"])
+    metrics = [record.metrics for record in train(system, problem, steps=steps, seed=seed, state=state)]
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    seen = [(row["return"], row["episodes"]) for row in metrics if "return" in row]
+    last: list[float] = []
+    for mean, count in reversed(seen):
+        last += [mean] * int(count)
+        if len(last) >= s["window"]:
+            break
+    return told(s["steps"] / cpu, s["steps"] / wall, last, ("torch", "numpy", "gymnasium", "mujoco", "steepest"))
+
+
+def run_sb3(task: str, seed: int, side: str) -> dict[str, Any]:
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    torch.set_num_threads(1)
+    s = TASKS[task]
+    cpu, wall = time.process_time(), time.perf_counter()
+    envs: Any = make_vec_env(task, n_envs=s["envs"], seed=seed)
+    if s["normalize"]:
+        envs = VecNormalize(envs)
+    model = PPO(
+        "MlpPolicy", envs, learning_rate=s["lr"], n_steps=s["horizon"], batch_size=s["envs"] * s["horizon"] // s["minibatches"],
+        n_epochs=s["epochs"], ent_coef=s["entropy"], seed=seed, device="cpu", stats_window_size=s["window"],
+    )  # fmt: skip
+    model.learn(s["steps"])
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    assert model.num_timesteps == s["steps"]
+    last = [float(episode["r"]) for episode in model.ep_info_buffer]
+    packages = ("torch", "numpy", "gymnasium", "mujoco", "stable-baselines3")
+    return told(s["steps"] / cpu, s["steps"] / wall, last, packages)
+
+
+if __name__ == "__main__":
+    main()
