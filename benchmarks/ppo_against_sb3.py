@@ -3,7 +3,7 @@
     python benchmarks/ppo_against_sb3.py --peer-python /path/to/venv-with-sb3/bin/python
 
 Both have the same settings, environments and number of steps, each in a process of its own with one thread, in turns;
-the order changes every round, and a round's number is its seed. See README.md and NOTES.md.
+the order changes every round, and a round's number is its seed. See README.md.
 """
 
 from __future__ import annotations
