@@ -125,9 +125,48 @@ def test_resets_are_addressed_by_environment_and_episode():
     assert not torch.equal(many.reset(Stream(5)), first)
 
 
-def test_sizes_that_make_no_sense():
-    with pytest.raises(ValueError, match="limit must be at least 1"):
-        CartPole(limit=0)
+@pytest.mark.parametrize("problem", [CartPole(limit=13), Pendulum(limit=13), PointMass(limit=13)], ids=str)
+def test_state_comes_back_bitwise_in_the_middle_of_episodes_and_over_their_ends(problem):
+    g, one, two = np.random.default_rng(0), problem.make(3), problem.make(3)
+    one.reset(Stream(1))
+    for _ in range(20):  # in the second episode of each, or a later one
+        one.step(actions(problem, 3, g))
+    kept = {name: x.clone() for name, x in one.get_state().items()}
+    two.reset(Stream(2))
+    two.step(actions(problem, 3, g))
+    two.set_state(kept)
+    ended = 0
+    for _ in range(30):
+        move = actions(problem, 3, g)
+        a, b = one.step(move), two.step(move)
+        for part in dataclasses.fields(a):
+            assert torch.equal(getattr(a, part.name), getattr(b, part.name))
+        ended += int((a.terminated | a.truncated).sum())
+    assert ended >= 6
+    one.set_state(kept)
+    assert all(torch.equal(x, one.get_state()[name]) for name, x in kept.items())  # what was taken is a copy
+
+
+def test_a_pole_that_falls_when_the_clock_ends_is_terminated_and_not_truncated():
+    vector = CartPole(limit=3).make(2)
+    vector.reset(Stream(0))
+    for _ in range(2):
+        vector.step(torch.tensor([0, 0]))
+    vector.state[0] = [2.39, 3.0, 0.0, 0.0]  # over the edge with the next step
+    step = vector.step(torch.tensor([0, 0]))
+    assert step.terminated.tolist() == [True, False]
+    assert step.truncated.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("kind", [CartPole, Pendulum, PointMass])
+def test_sizes_that_make_no_sense(kind):
+    with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
+        kind(limit=0)
+    with pytest.raises(ValueError, match="episodes must be at least 1, not -1"):
+        kind(episodes=-1)
+
+
+def test_no_environment_and_no_step():
     with pytest.raises(ValueError, match="at least one environment"):
         CartPole().make(0)
     with pytest.raises(ValueError, match="horizon must be at least 1"):
@@ -162,6 +201,30 @@ def test_truncation_bootstraps_from_the_true_final_observation():
     assert torch.allclose(got, expected, atol=1e-6)
     final = true_end(CartPole(limit=5), batch)
     assert torch.allclose(batch.info["next_obs"][:, 4], final, atol=1e-6)
+
+
+def test_a_trace_that_stops_at_the_cut_by_hand():
+    """5 steps at discount 0.9 and decay 0.8, backwards from the end of the first episode of each environment."""
+    batch, _, truncated = advantages(CartPole(limit=5))
+    v, seen, later = Ramp().value, batch.obs[:, :5].clone(), batch.info["next_obs"][:, :5].clone()
+    running, expected = torch.zeros(4), []
+    for t in reversed(range(5)):
+        running = 1 + 0.9 * v(later[:, t], None, None) - v(seen[:, t], None, None) + 0.9 * 0.8 * running
+        expected.insert(0, running)
+
+    def judge(next_obs):
+        terminated, values = batch.info["terminated"], [v(x, None, None) for x in (batch.obs, next_obs)]
+        return gae(batch.reward, *values, terminated, truncated, discount=0.9, decay=0.8)[:, :5]
+
+    expected = torch.stack(expected, 1)
+    assert torch.allclose(judge(batch.info["next_obs"]), expected, atol=1e-5)
+    first = batch.info["next_obs"].clone()
+    first[:, :-1] = batch.obs[:, 1:]  # where to act next: at a cut, the first observation of another episode
+    assert torch.equal(first[:, :4], batch.info["next_obs"][:, :4])
+    away = (judge(first) - expected) / 0.72 ** torch.arange(4, -1, -1)
+    wrong = 0.9 * (v(first[:, 4], None, None) - v(later[:, 4], None, None))
+    assert (wrong.abs() > 0.1).all()
+    assert torch.allclose(away, wrong[:, None].expand(4, 5), atol=1e-4)  # the error runs back through the whole episode
 
 
 def true_end(problem, batch):
@@ -232,6 +295,43 @@ def test_a_state_without_environments_says_what_to_do():
     state = actor_state(CartPole(), Stream(0), lr=1e-3, envs=3)
     with pytest.raises(ValueError, match=r"a rollout of 4 environments needs them as `live` in State, which has 3"):
         rollout(envs=4, horizon=2)(state, CartPole(), Stream(1))
+    with pytest.raises(ValueError, match=r"a rollout of 3 environments needs .* State, which has none: build it with"):
+        rollout(envs=3, horizon=2)(State(policy=state.policy), CartPole(), Stream(1))
+
+
+def test_what_episodes_earned_is_what_a_plain_loop_over_gymnasium_earns():
+    """The actions of four rollouts, played again in Gymnasium's CartPole from the same starts."""
+    problem = CartPole(limit=25)
+    state = actor_state(problem, Stream(0), lr=1e-3, envs=3)
+    starts, envs = state.live.obs.clone(), [gymnasium.make("CartPole-v1").unwrapped for _ in range(3)]
+    score, length, ended = [0.0] * 3, [0] * 3, 0
+    for env, start in zip(envs, starts, strict=True):
+        env.reset()
+        env.state = start.double().numpy()
+    for i in range(4):
+        batch, earned, lasted = rollout(envs=3, horizon=17)(state, problem, Stream(i)), [], []
+        for n, env in enumerate(envs):
+            for t in range(17):
+                _, reward, terminated, _, _ = env.step(int(batch.action[n, t]))
+                score[n] += float(reward)
+                length[n] += 1
+                over = bool(terminated) or length[n] == 25
+                assert over == bool((batch.info["terminated"] | batch.info["truncated"])[n, t])
+                if over:
+                    earned.append(score[n])
+                    lasted.append(length[n])
+                    score[n], length[n] = 0.0, 0
+                    again = batch.obs[n, t + 1] if t < 16 else state.live.obs[n]
+                    env.reset()
+                    env.state = again.double().numpy()
+        assert batch.info.get("episodes", 0) == len(earned)
+        if earned:
+            assert batch.info["return"] == pytest.approx(np.mean(earned))
+            assert batch.info["episode_length"] == pytest.approx(np.mean(lasted))
+        assert state.live.score.tolist() == score
+        assert state.live.length.tolist() == length
+        ended += len(earned)
+    assert ended > 5
 
 
 def test_episodes_are_counted_across_collections():

@@ -151,7 +151,7 @@ class Envs(Vector):
             start = int(space.start)
             return lambda action: (action + start if start else action).tolist()
         shape, dtype, low, high = space.shape, space.dtype, space.low, space.high
-        return lambda action: action.numpy().reshape(-1, *shape).astype(dtype).clip(low, high)
+        return lambda action: action.numpy().reshape(-1, *shape).clip(low, high).astype(dtype)  # a clipped integer cannot wrap
 
     def viewer(self) -> Callable[[Any, Array], None]:
         """Writes an observation of one environment as a flat row."""
@@ -172,6 +172,8 @@ class Envs(Vector):
         self.see(seen, out)
         self.clock[index] = 0
         self.episode[index] += 1
+        if not np.isfinite(out).all():
+            self.refuse(index, "an observation that is not finite")
 
     def reset(self, rng: Stream) -> Tensor:
         self.seed = rng.seed
@@ -190,10 +192,12 @@ class Envs(Vector):
             seen, reward[index], ended, cut, _ = env.step(act)
             self.see(seen, next_obs[index])
             terminated[index], truncated[index] = ended, not ended and (cut or self.clock[index] >= self.limit)
-        if not math.isfinite(float(next_obs.sum()) + float(reward.sum())) and not (
-            np.isfinite(next_obs).all() and np.isfinite(reward).all()
-        ):
-            self.refuse(next_obs, reward)
+        if not math.isfinite(float(next_obs.sum()) + float(reward.sum())):  # or finite numbers whose sum is not
+            for index in range(self.count):
+                if not np.isfinite(reward[index]):
+                    self.refuse(index, f"the reward {reward[index]}")
+                if not np.isfinite(next_obs[index]).all():
+                    self.refuse(index, "an observation that is not finite")
         obs = next_obs
         over = terminated | truncated
         if over.any():
@@ -202,9 +206,7 @@ class Envs(Vector):
                 self.begin(index, obs[index])
         return Step(*map(torch.from_numpy, (obs, next_obs, reward, terminated, truncated)))
 
-    def refuse(self, obs: Array, reward: Array) -> None:
-        index = int((~(np.isfinite(obs).all(1) & np.isfinite(reward))).nonzero()[0][0])
-        what = f"the reward {reward[index]}" if not np.isfinite(reward[index]) else "an observation that is not finite"
+    def refuse(self, index: int, what: str) -> None:
         raise ValueError(
             f"{self.problem.id}, environment {index}, gave {what} at step {self.clock[index]} of its episode "
             f"{self.episode[index]}: its physics has diverged or its reward is undefined there"
