@@ -141,7 +141,8 @@ def run_steepest(task: str, seed: int, side: str) -> dict[str, Any]:
         last += [mean] * int(count)
         if len(last) >= s["window"]:
             break
-    return told(s["steps"] / cpu, s["steps"] / wall, last, ("torch", "numpy", "gymnasium", "mujoco", "steepest"))
+    packages = ("torch", "numpy", "gymnasium", "mujoco", "steepest")
+    return told(s["steps"] / cpu, s["steps"] / wall, last[: s["window"]], packages)
 
 
 def run_sb3(task: str, seed: int, side: str) -> dict[str, Any]:
