@@ -6,7 +6,6 @@ Reads source as text (cards, signatures, records), so that listing 296 systems i
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import re
 from collections import Counter
@@ -102,12 +101,9 @@ def find(slug: str) -> Entry:
     known = {entry.slug: entry for entry in entries()}
     if slug in known:
         return known[slug]
-    near = difflib.get_close_matches(slug, known, 3, 0.5) or difflib.get_close_matches(
-        slug.replace("-", "_").lower(), known, 3, 0.5
-    )
-    raise ValueError(
-        f"no system is called {slug!r}" + (f"; nearest: {', '.join(near)}" if near else "") + ". `steepest list` names all of them"
-    )
+    from .names import nearest  # which reads this module
+
+    raise ValueError(f"no system is called {slug!r}{nearest(slug, known)}. `steepest list` names all of them")
 
 
 # ------------------------------------------------------------------------------------ reading source

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import json as js
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .names import find_claim, find_problem, find_system
+from .plan import write
 from .reproduce import watched
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b5b5b")
@@ -96,9 +96,7 @@ class Compare:
         }  # fmt: skip
         self.out.mkdir(parents=True, exist_ok=True)
         record, picture = self.out / "compare.json", self.out / "compare.png"
-        draft = record.with_suffix(f".{os.getpid()}")
-        draft.write_text(js.dumps(page, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(draft, record)
+        write(record, page)
         draw(page, picture)
         if self.json:
             print(js.dumps(page, ensure_ascii=False))

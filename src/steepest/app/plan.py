@@ -149,9 +149,14 @@ def find_run(folder: Path) -> tuple[Plan, Path | None, Path | None]:
 
 def write(path: Path, page: dict[str, Any]) -> None:
     """A JSON file, whole or not at all."""
+    write_text(path, json.dumps(page, indent=1, ensure_ascii=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file, whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with open(draft, "w", encoding="utf-8") as file:
-        json.dump(page, file, indent=1, ensure_ascii=False)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)

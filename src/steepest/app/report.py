@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json as js
 import math
-import os
 import platform
 import re
 import shlex
@@ -20,6 +19,7 @@ from rich.console import Console
 from .. import __version__
 from .drawing import Line, chart, intervals, number, pairs
 from .page import STYLE
+from .plan import write_text
 from .reproduce import names
 
 MAIN = 6  # charts that stand open; the others are one click away
@@ -42,10 +42,8 @@ class Report:
 
     def run(self) -> int:
         found = gather(self.folders)
-        draft = self.out.with_name(f".{self.out.name}.{os.getpid()}")
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page(found, self.title), encoding="utf-8")
-        os.replace(draft, self.out)
+        write_text(self.out, page(found, self.title))
         counts = {"runs": len(found.runs), "claims": len(found.claims), "comparisons": len(found.comparisons)}
         if self.json:
             print(js.dumps({"page": str(self.out), **counts}))

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from .plan import write_text
+
 Row = dict[str, float]
 
 
@@ -38,9 +40,7 @@ class JsonLines:
         kept = [line for line in read_lines(path) if json.loads(line)["step"] <= step]
         if kept:
             self.seconds = json.loads(kept[-1])["seconds"]
-        draft = path.with_name(f".{path.name}")
-        draft.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(draft, path)
+        write_text(path, "".join(line + "\n" for line in kept))
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  closed by `close`
 
     def log(self, step: int, row: Row) -> None:

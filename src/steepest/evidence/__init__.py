@@ -1,5 +1,5 @@
 """Claims that anyone can run, and the statistics that judge them."""
 
-from .claim import Claim, Run, tail
+from .claim import Claim, Run, final, tail
 
-__all__ = ["Claim", "Run", "tail"]
+__all__ = ["Claim", "Run", "final", "tail"]

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from ..core.state import State
+from ..core.stream import Stream
 from ..core.system import System
 
 
@@ -55,6 +56,15 @@ class Claim:
     tried: str = ""
     figure: str = "score"
     why: str = ""
+
+
+def final(figure: str) -> Callable[[Run], float]:
+    """What the problem's evaluation of the last policy says of `figure`, on what no training drew."""
+    return partial(evaluated, figure=figure)
+
+
+def evaluated(run: Run, *, figure: str) -> float:
+    return run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))[figure]
 
 
 def tail(metric: str, share: float = 0.1) -> Callable[[Run], float]:

@@ -2,24 +2,17 @@
 
 from functools import partial
 
-from ...core.stream import Stream
 from ...problems.reach import MultiReach2D
 from ...systems.generative.chunk_ppo import chunk_ppo
 from ...systems.generative.dppo import dppo
-from ..claim import Claim, Run
-
-
-def final_success(run: Run) -> float:
-    """Share of 256 episodes that end at a goal, acting greedily."""
-    return run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))["success"]
-
+from ..claim import Claim, final
 
 claim = Claim(
     says="Cloned from the same multimodal demonstrations, DPPO reaches a goal more often than a Gaussian chunk policy with PPO.",
     problem=partial(MultiReach2D),
     ours=partial(dppo, lr=3e-4, epsilon=0.05, epsilon_base=0.01),
     baseline=partial(chunk_ppo, std=0.5, lr=3e-4),
-    measure=final_success,
+    measure=final("success"),
     unit="share of episodes that reach a goal",
     steps=60,
     seeds=5,

@@ -2,24 +2,17 @@
 
 from functools import partial
 
-from ...core.stream import Stream
 from ...problems.offline import PendulumData
 from ...systems.offline.bc import bc
 from ...systems.offline.td3_bc import td3_bc
-from ..claim import Claim, Run
-
-
-def final_return(run: Run) -> float:
-    """Mean return of the last policy in 20 episodes that no training saw."""
-    return run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))["return"]
-
+from ..claim import Claim, final
 
 claim = Claim(
     says="From 8,000 steps of a noisy, partly random controller, TD3+BC earns more than behaviour cloning of the same steps.",
     problem=partial(PendulumData, grade="medium", steps=8000),
     ours=partial(td3_bc, hidden=64),
     baseline=partial(bc, hidden=64),
-    measure=final_return,
+    measure=final("return"),
     unit="return of an episode",
     steps=80,
     vary="seed",

@@ -2,17 +2,10 @@
 
 from functools import partial
 
-from ...core.stream import Stream
 from ...problems.preferences import PrefBandit
 from ...systems.preferences.dpo import dpo
 from ...systems.preferences.rlhf import rlhf
-from ..claim import Claim, Run
-
-
-def final_value(run: Run) -> float:
-    """True reward minus beta KL of the last policy; exact."""
-    return run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))["value"]
-
+from ..claim import Claim, final
 
 claim = Claim(
     says=(
@@ -22,7 +15,7 @@ claim = Claim(
     problem=partial(PrefBandit, count=500),
     ours=partial(dpo, lr=0.03),
     baseline=partial(rlhf, beta=0.1, fit=200, lr=0.02),
-    measure=final_value,
+    measure=final("value"),
     unit="true reward minus 0.1 KL (nats)",
     steps=400,
     baseline_steps=700,

@@ -5,15 +5,14 @@ from functools import partial
 from ...problems.language import AddCliff
 from ...systems.on_policy.ppo import ppo
 from ...systems.reasoning.grpo import grpo
-from ..claim import Claim
-from .shared import final_accuracy
+from ..claim import Claim, final
 
 claim = Claim(
     says="From the same number of answers GRPO learns sums of 3 to 6 digits better than PPO with a critic as large as the policy.",
     problem=partial(AddCliff),
     ours=partial(grpo, kl=0.0, lr=3e-4, prompts=16, group=8),
     baseline=partial(ppo, lr=3e-4, epochs=1, minibatches=1, discount=1.0, decay=0.95, max_grad_norm=1.0, prompts=16, group=8),
-    measure=final_accuracy,
+    measure=final("accuracy"),
     unit="accuracy of sampled answers on sums of 3 to 6 digits",
     steps=150,
     seeds=5,

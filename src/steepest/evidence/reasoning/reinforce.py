@@ -4,15 +4,14 @@ from functools import partial
 
 from ...problems.language import AddCliff
 from ...systems.reasoning.reinforce import reinforce
-from ..claim import Claim
-from .shared import final_accuracy
+from ..claim import Claim, final
 
 claim = Claim(
     says="From nothing but verdicts, REINFORCE raises a warmed-up model's accuracy on sums of 3 to 6 digits.",
     problem=partial(AddCliff),
     ours=partial(reinforce, kl=0.0, lr=3e-4, prompts=16, group=8),
     baseline=partial(reinforce, kl=0.0, lr=1e-12, prompts=16, group=8),  # no weight changes in float32
-    measure=final_accuracy,
+    measure=final("accuracy"),
     unit="accuracy of sampled answers on sums of 3 to 6 digits",
     steps=150,
     baseline_steps=1,

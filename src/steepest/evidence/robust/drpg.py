@@ -2,23 +2,16 @@
 
 from functools import partial
 
-from ...core.stream import Stream
 from ...problems.tabular import Garnet
 from ...systems.robust.drpg import Nominal, drpg
-from ..claim import Claim, Run
-
-
-def worst_return(run: Run) -> float:
-    """Minus the discounted cost of the last policy in the model that is worst for it; exact."""
-    return run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))["return"]
-
+from ..claim import Claim, final
 
 claim = Claim(
     says="Where nature may change the transitions of a random process, DRPG's policy costs less in its worst case than PG's.",
     problem=partial(Garnet, states=20, actions=5, radius=0.8),
     ours=partial(drpg, lr=1.0),
     baseline=partial(drpg, lr=1.0, adversary=Nominal),
-    measure=worst_return,
+    measure=final("return"),
     unit="minus the worst-case discounted cost",
     steps=300,
     seeds=20,
