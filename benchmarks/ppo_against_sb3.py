@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", help="a Python that can import stable-baselines3==2.9.2")
     parser.add_argument("--rounds", type=int, default=5, help="processes of each library and task; at least 2")
-    parser.add_argument("--task", choices=tuple(TASKS), help="this task alone")
+    parser.add_argument("--task", choices=tuple(TASKS), help="this task alone; what is recorded of the other is kept")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "ppo_against_sb3.json")
     parser.add_argument("--side", choices=("steepest", "gym", "sb3"), help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -66,12 +66,13 @@ def main() -> None:
                 found[task][side].append(measure(python, side, task, number))
                 shown = (f"{k} {v:.5g}" for k, v in found[task][side][-1].items() if isinstance(v, float))
                 print(f"{task} {side:9s}", *shown, flush=True)
-    record = {"date": date.today().isoformat(), "threads": 1, "tasks": {task: summary(task, runs) for task, runs in found.items()}}
+    tasks = {task: summary(task, runs) for task, runs in found.items()}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
-    for task, told in record["tasks"].items():  # type: ignore[attr-defined]
+    kept = json.loads(options.out.read_text()) if options.task and options.out.exists() else {}
+    options.out.write_text(json.dumps({**kept, **tasks}, indent=1) + "\n")
+    for task, told in tasks.items():
         print(task, json.dumps({k: told[k] for k in ("ratio", "return", "passed")}))
-    sys.exit(0 if all(told["passed"] for told in record["tasks"].values()) else 1)  # type: ignore[attr-defined]
+    sys.exit(0 if all(told["passed"] for told in tasks.values()) else 1)
 
 
 def measure(python: str, side: str, task: str, seed: int) -> dict[str, Any]:
@@ -91,7 +92,8 @@ def summary(task: str, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]
     lacking = statistics.mean(returns["sb3"]) - statistics.mean(returns["steepest"])
     error = math.sqrt(sum(statistics.variance(returns[side]) / len(returns[side]) for side in ("sb3", "steepest")))
     return {
-        "setting": TASKS[task],
+        "date": date.today().isoformat(),
+        "setting": {**TASKS[task], "threads": 1},
         "steps_per_cpu_s": {side: round(rate, 1) for side, rate in rates.items()},
         "ratio": ratio,
         "return": {side: round(statistics.mean(x), 2) for side, x in returns.items()},
