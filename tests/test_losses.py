@@ -8,6 +8,8 @@ from steepest.losses import (
     constant_norm,
     entropy,
     k3,
+    kl_new_old,
+    kl_old_new,
     loss,
     reinforce,
     sequence_mean,
@@ -23,7 +25,14 @@ ALL = ("on_policy", "zero_advantage", "order", "padding", "finite", "pure", "cut
 
 
 @pytest.mark.parametrize(
-    "objective", [surrogate(), clip(), clip(low=0.1, high=0.3) + 0.04 * k3() + 0.5 * squared() - 0.01 * entropy()], ids=str
+    "objective",
+    [
+        surrogate(),
+        clip(),
+        clip(low=0.1, high=0.3) + 0.04 * k3() + 0.5 * squared() - 0.01 * entropy(),
+        surrogate() + kl_old_new() + 2.0 * kl_new_old(),
+    ],
+    ids=str,
 )
 def test_policy_gradient_losses_obey_every_law(objective):
     assert check_loss(objective) == list(ALL)

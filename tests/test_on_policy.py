@@ -7,15 +7,16 @@ from functools import partial
 import pytest
 import torch
 
-from steepest.core import Stream, begin, train
+from steepest.core import Stream, begin, holding, train
 from steepest.core.check import check_system
 from steepest.credit import gae, standardize
+from steepest.engines.policy_gradient import PolicyObjective
 from steepest.engines.values import values
 from steepest.evidence.claim import Claim
 from steepest.evidence.on_policy.ppo import claim as ppo_claim
 from steepest.evidence.on_policy.ppo import nearness
 from steepest.evidence.on_policy.trpo import claim as trpo_claim
-from steepest.losses import clip, reinforce
+from steepest.losses import clip, kl_new_old, kl_old_new, reinforce, surrogate, token_mean
 from steepest.problems.control import CartPole, Pendulum, PointMass
 from steepest.problems.gym import Gym
 from steepest.problems.language import AddCliff
@@ -198,6 +199,45 @@ def test_beyond_the_band_there_is_no_gradient_and_on_the_way_back_there_is():
             assert torch.allclose(moves[name], torch.cat([x.reshape(-1) for x in g]), atol=1e-6)
 
 
+@pytest.mark.parametrize("problem", [CartPole(limit=9), PointMass(limit=9)], ids=["categorical", "gaussian"])
+def test_a_divergence_in_closed_form_is_that_of_the_policy_that_acted(problem):
+    """The loss sees KL of what acted against what is trained, in both directions, minibatch by minibatch."""
+    divergent = surrogate() + 0.5 * kl_old_new() + 0.5 * kl_new_old()
+    system = ppo(loss=divergent, epochs=2, minibatches=2, lr=0.02, normalize=False, **SMALL)
+    state, batch = state_and_batch(system, problem)
+    metrics = system.learn(state, batch, Stream(1))
+    assert metrics["kl_old_new"] > 0
+    assert metrics["kl_new_old"] > 0
+    before = begin(ppo(normalize=False, **SMALL), problem).policy  # the same seed: what acted
+    objective = PolicyObjective(kl_old_new() + kl_new_old(), token_mean)
+    old, now = before.distribution(batch.obs).detach(), state.policy.distribution(batch.obs).detach()
+    whole = objective.weigh(batch.having(acted=old, advantage=batch.reward))
+    terms = objective.terms(state, whole)
+    assert torch.allclose(terms.kl_old_new, old.kl(now), atol=1e-6)
+    assert torch.allclose(terms.kl_new_old, now.kl(old), atol=1e-6)
+    assert not torch.allclose(terms.kl_old_new, terms.kl_new_old, atol=1e-6)
+    rows = torch.tensor([2, 0])
+    assert torch.allclose(objective.terms(state, whole.rows(rows)).kl_old_new, old.kl(now)[rows], atol=1e-6)
+
+
+def test_a_large_weight_on_the_divergence_holds_the_policy_where_it_was():
+    """Bug that it catches: a divergence taken from the policy in training itself, which is 0 and holds nothing."""
+
+    def moved(weight):
+        options = {"epochs": 10, "minibatches": 4, "lr": 3e-3, "envs": 8, "horizon": 64, "max_grad_norm": math.inf}
+        system = ppo(loss=surrogate() + weight * kl_old_new(), **options)
+        return max(record.metrics["kl_max"] for record in train(system, CartPole(), steps=3))
+
+    assert moved(30.0) < 0.2 * moved(0.0)
+
+
+def test_more_parts_in_state_are_drawn_from_their_own_address_and_saved():
+    made = holding(ppo(**SMALL), extra=lambda state, problem, rng: torch.nn.Linear(2, state.live.count))
+    with_, without = begin(made, CartPole()), begin(ppo(**SMALL), CartPole())
+    assert set(with_.state_dict()) - set(without.state_dict()) == {"extra.weight", "extra.bias"}
+    assert torch.equal(with_.policy.net.theta, without.policy.net.theta)
+
+
 def test_many_passes_without_a_band_run_away_and_with_it_stay():
     told = {}
     for name, width in (("clip", 0.2), ("free", math.inf)):
@@ -319,11 +359,19 @@ def test_what_makes_no_sense_is_refused():
         with pytest.raises(ValueError, match=message):
             ppo(**options)
     with pytest.raises(ValueError, match=r"discount and decay must lie in \[0, 1\], not 1.5"):
-        list(train(ppo(discount=1.5, minibatches=2, **SMALL), CartPole(), steps=1))
+        ppo(discount=1.5)
     with pytest.raises(ValueError, match="max_kl must be positive"):
         trpo(max_kl=-1.0)
-    with pytest.raises(ValueError, match="lr must be positive"):
-        begin(trpo(critic_lr=0.0), CartPole())
+    for rates in ({"lr": 0.0}, {"critic_lr": -1.0}):
+        with pytest.raises(ValueError, match="learning rates must be positive"):
+            vpg(**rates)
+    with pytest.raises(ValueError, match="learning rates must be positive"):
+        trpo(critic_lr=0.0)
+    for bound in ("value_clip", "max_kl"):
+        with pytest.raises(ValueError, match="value_clip and max_kl must be positive"):
+            ppo(**{bound: -1.0})
+    with pytest.raises(TypeError, match="AddCliff is no Control problem"):
+        begin(trpo(), TEXT())
     with pytest.raises(ValueError, match="lr must be positive"):
         begin(ppo(lr=0.0), CartPole())
     with pytest.raises(ValueError, match="a batch of 64 rows cannot be cut into 100 minibatches"):

@@ -371,5 +371,7 @@ def test_unsound_options_and_problems_are_refused():
             make()
     with pytest.raises(TypeError, match="does not fit AddCliff"):
         begin(rlhf(), TEXT())
+    with pytest.raises(TypeError, match="CartPole is neither a Preferences nor a Language problem"):
+        begin(dpo(), CartPole())
     with pytest.raises(TypeError, match="CartPole has no pairs"):
         pairs()(begin(dpo(), PrefBandit()), CartPole(), Stream(0))

@@ -4,9 +4,9 @@ from .batch import Batch
 from .problem import Control, Language, Problem, Prompts, Step, Vector, Warmup
 from .state import State
 from .stream import Stream
-from .system import Record, System, begin, extends, train
+from .system import Record, System, begin, extends, holding, train
 
 __all__ = [
     "Batch", "Control", "Language", "Problem", "Prompts", "Record", "State", "Step", "Stream", "System", "Vector", "Warmup",
-    "begin", "extends", "train",
+    "begin", "extends", "holding", "train",
 ]  # fmt: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -11,13 +11,20 @@ from torch import Tensor
 
 
 def pick(tree: Any, index: Tensor | slice) -> Any:
-    """Rows `index` of every tensor in a tree of dicts and tuples; anything else stays as it is."""
+    """Rows `index` of every tensor in a tree (see `each`)."""
+    return each(tree, lambda x: x[index])
+
+
+def each(tree: Any, fn: Callable[[Tensor], Tensor]) -> Any:
+    """`fn` of every tensor in a tree of dicts, tuples and frozen records; anything else stays as it is."""
     if isinstance(tree, Tensor):
-        return tree[index]
+        return fn(tree)
     if isinstance(tree, dict):
-        return {name: pick(part, index) for name, part in tree.items()}
+        return {name: each(part, fn) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        return tuple(pick(part, index) for part in tree)
+        return tuple(each(part, fn) for part in tree)
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{f.name: each(getattr(tree, f.name), fn) for f in fields(tree)})
     return tree
 
 
@@ -38,6 +45,8 @@ class Batch:
     value      [N, T] the critic's estimate when it acted     (written by `credit`)
     target     [N, T] what the critic should have said        (written by `credit`)
     weight     [N, T] the share of each decision in the loss  (written by `reduce`)
+    acted      the distribution that acted, its tensors [N, T, ...]; where a loss needs a divergence from it in closed form
+               (written by the engine)
     info       more tensors [N, ...] by name, e.g. `next_obs`, `terminated`, `truncated`; and floats, which
                the engine reports as metrics of the step
     """
@@ -53,6 +62,7 @@ class Batch:
     value: Tensor = None  # type: ignore[assignment]
     target: Tensor = None  # type: ignore[assignment]
     weight: Tensor = None  # type: ignore[assignment]
+    acted: Any = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -83,16 +93,11 @@ class Batch:
         """The same decisions as N*T trajectories of one: for policies that see one `obs` at a time."""
         n, t = self.mask.shape
 
-        def flat(x: Any) -> Any:
-            return x.reshape(n * t, 1, *x.shape[2:]) if isinstance(x, Tensor) else x
+        def flat(x: Tensor) -> Tensor:
+            return x.reshape(n * t, 1, *x.shape[2:])
 
-        def tree(x: Any) -> Any:
-            return {k: tree(v) for k, v in x.items()} if isinstance(x, dict) else flat(x)
-
-        return Batch(
-            obs=tree(self.obs), action=tree(self.action), key=self.key.repeat_interleave(t), info={},
-            **{name: flat(getattr(self, name)) for name in ("logp", "reward", "mask", "advantage", "value", "target", "weight")},
-        )  # fmt: skip
+        own = {f.name: each(getattr(self, f.name), flat) for f in FIELDS if f.name not in ("key", "info")}
+        return Batch(**own, key=self.key.repeat_interleave(t), info={})
 
     def check(self) -> Batch:
         """The batch itself, once it is known to be sound.

@@ -6,10 +6,11 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from .batch import Batch
 from .problem import Problem
@@ -69,6 +70,18 @@ def begin(system: System, problem: Any, *, seed: int = 0, device: str | torch.de
     """The State before the first step. Raises TypeError where the problem is not of the kind that the system is for."""
     with fitting(problem):
         return system.init(problem, Stream(seed, "init")).to(device)
+
+
+def holding(system: System, **parts: Callable[[State, Any, Stream], nn.Module]) -> System:
+    """The same system with more in its State: each part is made by (state, problem, rng), after what was there before."""
+
+    def init(problem: Any, rng: Stream) -> State:
+        state = system.init(problem, rng)
+        for name, make in parts.items():
+            setattr(state, name, make(state, problem, rng / name))
+        return state
+
+    return replace(system, init=init)
 
 
 @contextmanager

@@ -15,10 +15,12 @@ from ..core.stream import Stream
 from ..core.system import System
 from ..losses import Loss, Reduce, Terms, token_mean
 from ..optimize.epochs import Update, epochs
+from ..optimize.natural import refuse_without_kl
 
 Select = Callable[[State, Batch], Batch]
 Credit = Callable[[State, Batch], Tensor | dict[str, Tensor]]
 After = Callable[[State, Batch], None]
+DIVERGENCES = frozenset({"kl_old_new", "kl_new_old"})  # of Terms: they need the distribution that acted
 
 
 def keep(state: State, batch: Batch) -> Batch:
@@ -45,7 +47,12 @@ class PolicyObjective:
     def terms(self, state: State, batch: Batch) -> Terms:
         needs = self.loss.needs
         mask, extra = batch.mask, {}
-        if "entropy" in needs:
+        if needs & DIVERGENCES:
+            now = state.policy.distribution(batch.obs)
+            new, extra["kl_old_new"], extra["kl_new_old"] = now.logp(batch.action), batch.acted.kl(now), now.kl(batch.acted)
+            if "entropy" in needs:
+                extra["entropy"] = now.entropy()
+        elif "entropy" in needs:
             new, extra["entropy"] = state.policy.logp_entropy(batch.obs, batch.action, mask)
         else:
             new = state.policy.logp(batch.obs, batch.action, mask)
@@ -96,9 +103,9 @@ class PolicyObjective:
 
     def judge(self, state: State, batch: Batch) -> tuple[Terms, Callable[[dict[str, Any]], None]] | None:
         """`terms` whose log-probability, entropy and value are leaves, and what takes the derivatives by them on to the
-        parameters. None: the policy, the critic or the device has no such thing, or a reference is asked for."""
+        parameters. None: the policy, the critic or the device has no such thing, or a reference or divergence is asked for."""
         needs, sides = self.loss.needs, [state.policy, *([state.critic] if "value" in self.loss.needs else [])]
-        if "ref" in needs or not all(hasattr(side, "judge") for side in sides):
+        if needs & {"ref", *DIVERGENCES} or not all(hasattr(side, "judge") for side in sides):
             return None
         found = [side.judge(batch.obs, batch.action) for side in sides]
         if None in found:
@@ -173,6 +180,10 @@ def policy_gradient(
         if batch.logp is None and not getattr(update, "single", False):
             with torch.no_grad():
                 batch = batch.having(logp=state.policy.logp(batch.obs, batch.action, batch.mask))
+        if loss.needs & DIVERGENCES:
+            refuse_without_kl(state.policy)
+            with torch.no_grad():
+                batch = batch.having(acted=state.policy.distribution(batch.obs).detach())
         metrics = update(state, objective, batch, rng)
         after(state, batch)
         return {**collected, **metrics}

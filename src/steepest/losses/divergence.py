@@ -18,6 +18,18 @@ def k3(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
     return value, {"kl_ref": value}
 
 
+@loss("kl_old_new")
+def kl_old_new(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
+    """KL(old || new) at each decision, in closed form: the distance of TRPO (arXiv:1502.05477) and of PPO's penalty."""
+    return t.kl_old_new, {"kl_old_new": t.kl_old_new}
+
+
+@loss("kl_new_old")
+def kl_new_old(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
+    """KL(new || old) at each decision, in closed form: the distance of mirror descent (arXiv:2005.09814)."""
+    return t.kl_new_old, {"kl_new_old": t.kl_new_old}
+
+
 @loss("entropy")
 def entropy(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
     """The entropy of the policy at each decision; subtract it for a bonus."""

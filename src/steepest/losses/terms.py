@@ -23,15 +23,17 @@ class Missing(ValueError):
 class Terms:
     """N trajectories x T decisions, whatever a decision is: a token, an action, a denoising step.
 
-    new        log-probability under the policy being trained, with gradient [N, T]
-    old        log-probability under the policy that acted [N, T]
-    advantage  how much better than expected [N, T]
-    mask       1 where a decision was made [N, T]
-    ref        log-probability under the frozen reference policy [N, T], if a loss needs it
-    entropy    of the policy being trained, with gradient [N, T], if a loss needs it
-    value      the critic's estimate, with gradient [N, T], if a loss needs it
-    old_value  the critic's estimate when it acted [N, T]
-    target     what the critic should have said [N, T]
+    new         log-probability under the policy being trained, with gradient [N, T]
+    old         log-probability under the policy that acted [N, T]
+    advantage   how much better than expected [N, T]
+    mask        1 where a decision was made [N, T]
+    ref         log-probability under the frozen reference policy [N, T], if a loss needs it
+    entropy     of the policy being trained, with gradient [N, T], if a loss needs it
+    value       the critic's estimate, with gradient [N, T], if a loss needs it
+    old_value   the critic's estimate when it acted [N, T]
+    target      what the critic should have said [N, T]
+    kl_old_new  KL(old || new) of the whole distributions, in closed form, with gradient [N, T], if a loss needs it
+    kl_new_old  KL(new || old), likewise
     """
 
     new: Tensor
@@ -44,6 +46,8 @@ class Terms:
     value: Tensor = None  # type: ignore[assignment]
     old_value: Tensor = None  # type: ignore[assignment]
     target: Tensor = None  # type: ignore[assignment]
+    kl_old_new: Tensor = None  # type: ignore[assignment]
+    kl_new_old: Tensor = None  # type: ignore[assignment]
 
     @functools.cached_property
     def log_ratio(self) -> Tensor:
@@ -112,6 +116,8 @@ WAY_OUT = MappingProxyType({
     "value": "give the State a `critic` and use a credit that returns value and target",
     "old_value": "use a credit that returns value and target (see steepest.credit.gae)",
     "target": "use a credit that returns value and target (see steepest.credit.gae)",
+    "kl_old_new": "use a policy whose `distribution(obs)` has a `kl`",
+    "kl_new_old": "use a policy whose `distribution(obs)` has a `kl`",
 })
 
 

@@ -77,4 +77,5 @@ class Gaussian:
         return self.mean + self.log_std.exp() * noise
 
     def detach(self) -> Gaussian:
-        return Gaussian(self.mean.detach(), self.log_std.detach())
+        """Without gradient, and `log_std` as large as `mean`, so that rows can be taken."""
+        return Gaussian(self.mean.detach(), self.log_std.detach().expand_as(self.mean))

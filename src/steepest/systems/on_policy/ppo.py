@@ -11,9 +11,8 @@ Note.   Advantages are standardised over the batch, the common code does it in e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
-
-from torch import Tensor
 
 from ...collectors.experience import experience
 from ...core.batch import Batch
@@ -21,15 +20,19 @@ from ...core.problem import Control
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
-from ...credit import gae, standardize
 from ...engines.policy_gradient import policy_gradient
-from ...engines.values import values
-from ...losses import clip, entropy, k3, squared, squared_clip
+from ...losses import Loss, clip, entropy, k3, squared, squared_clip
 from ...models.build import actor_state
 from ...models.moments import ReturnScale
-from ...optimize.epochs import Epochs
+from ...optimize.epochs import Epochs, Update
 from ...optimize.natural import watched
 from ...optimize.schedules import annealed
+from .vpg import generalized
+
+
+def passes(epochs: Epochs) -> Update:
+    """The passes as they are."""
+    return epochs
 
 
 def ppo(
@@ -37,7 +40,8 @@ def ppo(
     discount: float = 0.99, decay: float = 0.95, value_weight: float = 0.5, value_clip: float | None = None,
     entropy_weight: float = 0.0, kl: float = 0.0, max_kl: float | None = None, max_grad_norm: float = 0.5,
     envs: int = 8, horizon: int = 256, normalize: bool | None = None, width: int = 64, depth: int = 2,
-    prompts: int = 16, group: int = 8, model: str | None = None,
+    prompts: int = 16, group: int = 8, model: str | None = None, loss: Loss | None = None,
+    wrap: Callable[[Epochs], Update] = passes,
 ) -> System:  # fmt: skip
     """Clipped policy gradient with a critic, for environments and for texts.
 
@@ -63,9 +67,13 @@ def ppo(
     prompts         prompts a step (text)
     group           answers to each (text)
     model           a folder or hub id of weights, or a configuration (text); None: the problem's own
+    loss            what replaces the clipped ratio; the critic's loss, the entropy bonus and the divergence are added to it
+    wrap            what the passes over a batch become: (Epochs) -> an update
     """
     if not clip_range > 0:
         raise ValueError(f"clip_range must be positive, not {clip_range}: at 0 nothing could be learned")
+    if not all(bound is None or bound > 0 for bound in (value_clip, max_kl)):
+        raise ValueError(f"value_clip and max_kl must be positive or None, not {value_clip} and {max_kl}")
 
     def init(problem: Any, rng: Stream) -> State:
         scaled = isinstance(problem, Control) and (not hasattr(problem.action_space, "n") if normalize is None else normalize)
@@ -76,23 +84,19 @@ def ppo(
             state.return_scale = ReturnScale(envs, discount)
         return state
 
-    def credit(state: State, batch: Batch) -> dict[str, Tensor]:
-        value, later, terminated, truncated = values(state, batch)
-        advantage = gae(batch.reward, value, later, terminated, truncated, discount=discount, decay=decay)
-        return {"advantage": standardize(advantage, batch.mask), "value": value, "target": advantage + value}
-
     def after(state: State, batch: Batch) -> None:
         if getattr(state.policy, "norm", None) is not None:
             state.policy.norm.write(batch.obs)
 
-    loss = clip(low=clip_range, high=clip_range)  # <- the idea
+    loss = clip(low=clip_range, high=clip_range) if loss is None else loss  # <- the idea
     loss = loss + value_weight * (squared() if value_clip is None else squared_clip(width=value_clip))
     if entropy_weight:
         loss = loss - entropy_weight * entropy()
     if kl:
         loss = loss + kl * k3()
-    update = watched(Epochs(epochs, minibatches, max_norm=max_grad_norm, max_kl=max_kl))
+    update = watched(wrap(Epochs(epochs, minibatches, max_norm=max_grad_norm, max_kl=max_kl)))
     if anneal is not None:
         update = annealed(update, lr=lr, steps=anneal)
     collect = experience(prompts=prompts, group=group, envs=envs, horizon=horizon)
+    credit = generalized(discount, decay)
     return policy_gradient(init=init, collect=collect, credit=credit, loss=loss, update=update, after=after)

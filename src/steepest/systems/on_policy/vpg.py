@@ -18,16 +18,33 @@ from torch import Tensor
 
 from ...collectors.experience import experience
 from ...core.batch import Batch
+from ...core.problem import Control
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
 from ...credit import gae, standardize
-from ...engines.policy_gradient import PolicyObjective, policy_gradient
+from ...engines.policy_gradient import Credit, PolicyObjective, policy_gradient
 from ...engines.values import values
 from ...losses import Loss, reinforce, squared, token_mean
 from ...models.build import actor_state
 from ...optimize.epochs import Epochs, Objective, Update
 from ...optimize.natural import watched
+
+
+def generalized(discount: float, decay: float) -> Credit:
+    """Generalised advantages, brought to unit scale over the batch, and the critic's targets. arXiv:1506.02438
+
+    Raises ValueError where discount or decay lies outside [0, 1].
+    """
+    if not 0 <= discount <= 1 or not 0 <= decay <= 1:
+        raise ValueError(f"discount and decay must lie in [0, 1], not {discount} and {decay}")
+
+    def credit(state: State, batch: Batch) -> dict[str, Tensor]:
+        value, later, terminated, truncated = values(state, batch)
+        advantage = gae(batch.reward, value, later, terminated, truncated, discount=discount, decay=decay)
+        return {"advantage": standardize(advantage, batch.mask), "value": value, "target": advantage + value}
+
+    return credit
 
 
 def alternate(
@@ -37,24 +54,25 @@ def alternate(
     """`step` on the policy, then a few passes on the critic. lr: of the policy's Adam; None: it has none. The rest: see `vpg`."""
     fit = Epochs(critic_epochs, critic_minibatches, max_norm=float("inf"), optimizer="critic")
     error, moving = PolicyObjective(squared(), token_mean), watched(step)
+    if not all(rate is None or rate > 0 for rate in (lr, critic_lr)):
+        raise ValueError(f"learning rates must be positive, not lr={lr} and critic_lr={critic_lr}")
 
     def init(problem: Any, rng: Stream) -> State:
+        if not isinstance(problem, Control):
+            raise TypeError(
+                f"this method needs environments, and {type(problem).__name__} is no Control problem: for texts use ppo or grpo"
+            )
         state = actor_state(problem, rng, lr=critic_lr, critic=True, envs=envs, width=width, depth=depth)
         state.optimizers = {"critic": torch.optim.Adam(state.critic.parameters(), critic_lr, fused=True)}
         if lr is not None:
             state.optimizers["policy"] = torch.optim.Adam(state.policy.parameters(), lr, fused=True)
         return state
 
-    def credit(state: State, batch: Batch) -> dict[str, Tensor]:
-        value, later, terminated, truncated = values(state, batch)
-        advantage = gae(batch.reward, value, later, terminated, truncated, discount=discount, decay=decay)
-        return {"advantage": standardize(advantage, batch.mask), "value": value, "target": advantage + value}
-
     def update(state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
         metrics = moving(state, objective, batch, rng / "policy")
         return {**metrics, "value_loss": fit(state, error, batch, rng / "critic")["value_loss"]}
 
-    collect = experience(envs=envs, horizon=horizon)
+    collect, credit = experience(envs=envs, horizon=horizon), generalized(discount, decay)
     return policy_gradient(init=init, collect=collect, credit=credit, loss=loss, update=update)
 
 

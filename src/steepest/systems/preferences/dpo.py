@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...collectors.pairs import pairs
-from ...core.pairs import Pairs
+from ...core.pairs import Pairs, Preferences
+from ...core.problem import Language
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
@@ -52,6 +53,10 @@ def dpo(
     objective = loss(beta=beta)
 
     def init(problem: Any, rng: Stream) -> State:
+        if not isinstance(problem, (Preferences, Language)):
+            raise TypeError(
+                f"dpo learns from pairs of answers, and {type(problem).__name__} is neither a Preferences nor a Language problem"
+            )
         state = actor_state(problem, rng, lr=lr, reference=True, model=model)
         state.optimizers["policy"] = torch.optim.RMSprop(state.policy.parameters(), lr)
         return state
