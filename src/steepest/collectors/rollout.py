@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.live import Live
-from ..core.problem import Control
+from ..core.problem import Control, Rolled, Vector
 from ..core.state import State
 from ..core.stream import Stream
 from .experience import Collect
@@ -36,16 +36,9 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
             )
         device = state.device
         policy, generator = state.policy, (rng / "act").torch(device)
-        sample = policy.sampler(generator, horizon) if hasattr(policy, "sampler") else lambda obs: policy.sample(obs, generator)
         vector, obs = live.resume(problem, rng / "reset")
-        rows: list[tuple[Tensor, ...]] = []
-        for _ in range(horizon):
-            action, logp = sample(obs.to(device))
-            step = vector.step(action.cpu())
-            rows.append((obs, action, logp, step.reward, step.next_obs, step.terminated, step.truncated))
-            obs = step.obs
+        obs, columns = vector.roll(policy, obs, generator, horizon) or stepped(vector, policy, obs, generator, horizon)
         live.leave(vector, obs)
-        columns = (torch.stack(column, 1) for column in zip(*rows, strict=True))
         seen, action, logp, reward, next_obs, terminated, truncated = columns
         over = terminated | truncated
         told = {"next_obs": next_obs, "terminated": terminated, "truncated": truncated}
@@ -61,6 +54,18 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
         )  # fmt: skip
 
     return collect
+
+
+def stepped(vector: Vector, policy: Any, obs: Tensor, generator: torch.Generator, horizon: int) -> Rolled:
+    """What `Vector.roll` does, step by step."""
+    sample = policy.sampler(generator, horizon) if hasattr(policy, "sampler") else lambda obs: policy.sample(obs, generator)
+    rows: list[tuple[Tensor, ...]] = []
+    for _ in range(horizon):
+        action, logp = sample(obs.to(generator.device))
+        step = vector.step(action.cpu())
+        rows.append((obs, action, logp, step.reward, step.next_obs, step.terminated, step.truncated))
+        obs = step.obs
+    return Rolled(obs, tuple(torch.stack(column, 1) for column in zip(*rows, strict=True)))
 
 
 def count_episodes(live: Live, reward: Tensor, over: Tensor) -> dict[str, float]:

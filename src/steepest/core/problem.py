@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -145,6 +145,10 @@ class Vector(ABC):
     def step(self, action: Tensor) -> Step:
         """One step of all."""
 
+    def roll(self, policy: Any, obs: Tensor, generator: torch.Generator, horizon: int) -> Rolled | None:
+        """`horizon` steps in which `policy` acts, in one native call; None where there is none for the two."""
+        return None
+
     @abstractmethod
     def get_state(self) -> dict[str, Tensor]:
         """Everything that decides the future, as tensors by name (fixed names and shapes)."""
@@ -162,3 +166,11 @@ class Step:
     reward: Tensor  # [count]
     terminated: Tensor  # [count] bool: the task ended, nothing follows
     truncated: Tensor  # [count] bool: the clock ended, the value of next_obs still counts
+
+
+class Rolled(NamedTuple):
+    """Steps of `count` environments: where to act next, and obs, action, logp, reward, next_obs, terminated and truncated
+    [count, horizon, ...]."""
+
+    obs: Tensor
+    columns: tuple[Tensor, ...]

@@ -8,24 +8,21 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..core import native
 from ..core.problem import Control
 from ..core.stream import Stream
-from .distributions import HALF_LOG_TAU, Categorical, Gaussian
+from .distributions import Categorical, Gaussian
 from .moments import Normalizer
 
-Array = NDArray[Any]
-# gradients by logp [B, 1] and by entropy ([B, 1] or None) -> those by the network's output [B, A] and by log_std
-Slope = Callable[[Array, Array | None], tuple[Array, Tensor | None]]
 Sampler = Callable[[Tensor], tuple[Tensor, Tensor]]
+Net = tuple[int, tuple[int, ...], int, int, float]  # addresses of theta, of a mean and of a variance, as the kernels take them
 
 
-def parts(theta: Any, sizes: tuple[int, ...]) -> list[tuple[Any, Any]]:
-    """Weights [I, O] and biases [O] of each layer, as views of the vector (a tensor or an array) that holds them all."""
+def parts(theta: Tensor, sizes: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
+    """Weights [I, O] and biases [O] of each layer, as views of the vector that holds them all."""
     found, at = [], 0
     for i, o in pairwise(sizes):
         end = at + i * o
@@ -42,62 +39,32 @@ def plain(x: Tensor, theta: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return torch.addmm(b, x, w)
 
 
-def in_numpy(x: Array, layers: list[tuple[Array, Array]]) -> list[Array]:
-    """The input of every layer, and the output of the last."""
-    found = [x]
-    for w, b in layers[:-1]:
-        x = x @ w
-        x += b
-        np.tanh(x, out=x)
-        found.append(x)
-    w, b = layers[-1]
-    return [*found, x @ w + b]
-
-
-def slopes(g: Array, inputs: list[Array], theta: Tensor, sizes: tuple[int, ...]) -> tuple[Array, Tensor]:
-    """From the gradient of the output [B, O]: that of the first layer's sum [B, H], and that of `theta` [P].
-
-    inputs  of every layer, the first being the network's
-    """
-    found = torch.empty_like(theta)
-    layers = zip(inputs, parts(theta.detach().numpy(), sizes), parts(found.numpy(), sizes), strict=True)
-    ones = np.ones(len(g), np.float32)  # a product with it sums rows in half the time that `sum` takes
-    for i, (h, (w, _), (gw, gb)) in reversed(list(enumerate(layers))):
-        np.matmul(h.T, g, out=gw)
-        np.matmul(ones, g, out=gb)
-        if i:
-            g = g @ w.T
-            h = h * h
-            np.subtract(1, h, out=h)
-            g *= h
-    return g, found
-
-
 class Fused(torch.autograd.Function):
-    """The network and its gradient by hand and in numpy: for the few rows of a minibatch a third of the time that autograd's
-    dozen nodes take. A gradient that is itself to be differentiated goes through `plain`."""
+    """The network and its gradient as one native call each: for the few rows of a minibatch a tenth of the time that autograd's
+    dozen nodes take. A gradient that is itself to be differentiated goes through `plain`. x [B, I]"""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, theta: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        ctx.save_for_backward(x, theta)
+        out, net = torch.empty(len(x), sizes[-1]), (theta.data_ptr(), sizes, 0, 0, 0.0)
+        kept = torch.empty(len(x) * sum(sizes[1:-1]))
+        native.library.forward(net, len(x), x.data_ptr(), kept.data_ptr(), out.data_ptr())
+        ctx.save_for_backward(x, theta, kept)
         ctx.sizes = sizes
-        *ctx.inputs, out = in_numpy(x.numpy().reshape(-1, sizes[0]), parts(theta.detach().numpy(), sizes))
-        return torch.from_numpy(out).view(*x.shape[:-1], sizes[-1])
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, theta = ctx.saved_tensors
+        x, theta, kept = ctx.saved_tensors
         if torch.is_grad_enabled():
             wanted = [t for t, need in zip((x, theta), ctx.needs_input_grad, strict=False) if need]
-            out = plain(x.reshape(-1, ctx.sizes[0]), theta, ctx.sizes).view_as(grad)
-            again = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+            again = iter(torch.autograd.grad(plain(x, theta, ctx.sizes), wanted, grad, create_graph=True))
             twice = [next(again) if need else None for need in ctx.needs_input_grad[:2]]
             return twice[0], twice[1], None
-        g, found = slopes(grad.numpy().reshape(-1, ctx.sizes[-1]), ctx.inputs, theta, ctx.sizes)
-        if not ctx.needs_input_grad[0]:
-            return None, found, None
-        first = parts(theta.detach().numpy(), ctx.sizes)[0][0]
-        return torch.from_numpy(g @ first.T).view_as(x), found, None
+        g, found = grad.contiguous(), torch.zeros_like(theta)
+        by_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        net, to = (theta.data_ptr(), ctx.sizes, 0, 0, 0.0), 0 if by_x is None else by_x.data_ptr()
+        native.library.backward(net, len(x), x.data_ptr(), kept.data_ptr(), g.data_ptr(), found.data_ptr(), to)
+        return by_x, found if ctx.needs_input_grad[1] else None, None
 
 
 class Mlp(nn.Module):
@@ -118,40 +85,40 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., I] -> [..., O]"""
-        if x.device.type == "cpu":
-            return Fused.apply(x, self.theta, self.sizes)
-        return plain(x.reshape(-1, self.sizes[0]), self.theta, self.sizes).view(*x.shape[:-1], self.sizes[-1])
+        rows = x.reshape(-1, self.sizes[0]).contiguous()
+        run = Fused.apply if self.compiled(rows) else plain
+        return run(rows, self.theta, self.sizes).view(*x.shape[:-1], self.sizes[-1])
 
-    def judge(self, x: Array) -> tuple[Array, Callable[[Array], None]]:
-        """[B, I] -> [B, O], and what adds to the gradient of `theta`, given that of the output [B, O]: no graph, no autograd."""
-        *inputs, out = in_numpy(x, parts(self.theta.detach().numpy(), self.sizes))
-        return out, lambda g: add_gradient(self.theta, slopes(g, inputs, self.theta, self.sizes)[1])
+    def compiled(self, x: Tensor) -> bool:
+        """Whether the kernels take x [..., I] and this very class."""
+        return type(self) is Mlp and x.shape[-1] == self.sizes[0] and native.fits(x, self.theta)
 
-    def numpy(self) -> Callable[[Array], Array]:
-        """[B, I] -> [B, O] on the memory of the parameters, valid until that is replaced."""
-        layers = parts(self.theta.detach().numpy(), self.sizes)
-        return lambda x: in_numpy(x, layers)[-1]
+    def address(self, norm: Normalizer | None) -> Net:
+        """The network behind `norm`, for the kernels, while both stay where they are."""
+        moments = (0, 0, 0.0) if norm is None else (norm.mean.data_ptr(), norm.var.data_ptr(), norm.bound)
+        return (self.theta.data_ptr(), self.sizes, *moments)
 
-
-def add_gradient(p: Tensor, g: Tensor) -> None:
-    p.grad = g if p.grad is None else p.grad.add_(g)
-
-
-def rows(obs: Tensor, norm: Normalizer | None) -> Array:
-    """obs [..., O] -> [B, O], normalised."""
-    x = obs.numpy().reshape(-1, obs.shape[-1])
-    return x if norm is None else norm.numpy()(x)
+    def kept(self, rows: int, norm: Normalizer | None) -> Tensor:
+        """Room for what a gradient needs of a forward pass."""
+        return torch.empty(rows * (sum(self.sizes[1:-1]) + (0 if norm is None else self.sizes[0])))
 
 
-def ahead(draw: Callable[..., Tensor], generator: torch.Generator, calls: int) -> Callable[..., Array]:
-    """Random numbers of a shape, drawn for `calls` calls at once: a torch operation amid numpy's costs as much as ten of them."""
-    rows: Iterator[Array] = iter(())
+def slope(p: Tensor) -> int:
+    """The address of a parameter's gradient, to add to; zeros where there was none."""
+    if p.grad is None:
+        p.grad = torch.zeros_like(p)
+    return p.grad.data_ptr()
 
-    def numbers(*shape: int) -> Array:
+
+def ahead(draw: Callable[..., Tensor], generator: torch.Generator, calls: int) -> Callable[..., Tensor]:
+    """Random numbers of a shape, drawn for `calls` calls at once."""
+    rows: Iterator[Tensor] = iter(())
+
+    def numbers(*shape: int) -> Tensor:
         nonlocal rows
         row = next(rows, None)
         if row is None:
-            rows = iter(draw((calls, *shape), generator=generator).numpy())
+            rows = iter(draw((calls, *shape), generator=generator).unbind())
             row = next(rows)
         return row
 
@@ -176,12 +143,12 @@ class ControlPolicy(nn.Module):
         """The distribution that the network's output stands for."""
 
     @abstractmethod
-    def numpy_head(self, out: Array, action: Array) -> tuple[Array, Array, Slope]:
-        """The network's output [B, A] and actions [B, ...] -> log-probability [B], entropy [B], and their `Slope`."""
+    def draw(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
+        """The random numbers that the kernels make actions of."""
 
     @abstractmethod
-    def numpy_sampler(self, generator: torch.Generator, calls: int) -> Callable[[Array], tuple[Array, Array]]:
-        """obs [B, O] -> action [B, ...], logp [B] without a torch operation but one draw for many calls."""
+    def blank(self, *shape: int) -> Tensor:
+        """Room for the actions of so many observations."""
 
     @abstractmethod
     def bounded(self, action: Tensor) -> Tensor:
@@ -197,22 +164,36 @@ class ControlPolicy(nn.Module):
         found = self.distribution(obs)
         return found.logp(action), found.entropy()
 
+    def compiled(self, obs: Tensor) -> bool:
+        """Whether the kernels know this policy, its very class, and take the observations."""
+        return bool(native.own(self, "native")) and self.net.compiled(obs)
+
+    def spread(self) -> int:
+        """The address of log_std; 0 where there is none."""
+        return 0
+
     def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor | None], None]] | None:
-        """`logp_entropy` without a graph, and what adds to the parameters' gradients, given those of both [...]. None where it
-        cannot be done by hand: on another device than the CPU."""
-        if obs.device.type != "cpu":
+        """`logp_entropy` without a graph, and what adds to the parameters' gradients, given those of both [...]. None where there
+        is no kernel for it."""
+        net, norm, blank = self.net, self.norm, self.blank(*obs.shape[:-1])
+        obs, action = obs.contiguous(), action.to(blank.dtype).contiguous()
+        if not self.compiled(obs) or action.shape != blank.shape:
             return None
-        out, pull = self.net.judge(rows(obs, self.norm))
-        logp, entropy, slope = self.numpy_head(out, action.numpy())
+        rows, logp, entropy = obs.numel() // net.sizes[0], torch.empty(obs.shape[:-1]), torch.empty(obs.shape[:-1])
+        out, kept = torch.empty(rows * net.sizes[-1]), net.kept(rows, norm)
+        held = obs, action, kept, out  # the kernels know addresses alone
+        given = (net.address(norm), self.spread(), rows, *(x.data_ptr() for x in held))
+        native.library.judge(*given, logp.data_ptr(), entropy.data_ptr())
 
         def push(by_logp: Tensor, by_entropy: Tensor | None) -> None:
-            g, by_std = slope(by_logp.numpy().reshape(-1, 1), None if by_entropy is None else by_entropy.numpy().reshape(-1, 1))
-            pull(g)
-            if by_std is not None:
-                add_gradient(self.log_std, by_std)
+            by_logp = by_logp.contiguous()
+            wide = None if by_entropy is None else by_entropy.contiguous()
+            native.library.push(
+                *given, entropy.data_ptr(), by_logp.data_ptr(), 0 if wide is None else wide.data_ptr(), slope(net.theta),
+                self.spread() and slope(self.log_std), held,
+            )  # fmt: skip
 
-        shape = obs.shape[:-1]
-        return torch.from_numpy(logp.reshape(shape)), torch.from_numpy(entropy.reshape(shape)), push
+        return logp, entropy, push
 
     def kl(self, old: Any, obs: Tensor) -> Tensor:
         """KL(old || this policy) in each state [...], where `old` is what `distribution(obs)` once was."""
@@ -223,15 +204,8 @@ class ControlPolicy(nn.Module):
         return self.sampler(generator)(obs)
 
     def sampler(self, generator: torch.Generator, calls: int = 1) -> Sampler:
-        """`sample`, for about `calls` calls in a row with the parameters as they are: on a CPU in numpy, elsewhere in torch."""
-        if next(self.parameters()).device.type == "cpu":
-            fast = self.numpy_sampler(generator, calls)
-
-            def in_numpy(obs: Tensor) -> tuple[Tensor, Tensor]:
-                action, logp = fast(obs.numpy())
-                return torch.from_numpy(action), torch.from_numpy(logp)
-
-            return in_numpy
+        """`sample`, for about `calls` calls in a row with the parameters as they are."""
+        numbers = ahead(self.draw, generator, calls)
 
         def in_torch(obs: Tensor) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
@@ -239,14 +213,25 @@ class ControlPolicy(nn.Module):
                 action = found.sample(generator)
                 return action, found.logp(action)
 
-        return in_torch
+        def compiled(obs: Tensor) -> tuple[Tensor, Tensor]:
+            obs = obs.contiguous()
+            if not self.compiled(obs):
+                return in_torch(obs)
+            noise, action, logp = numbers(len(obs)), self.blank(len(obs)), torch.empty(len(obs))
+            native.library.sample(
+                self.net.address(self.norm), self.spread(), len(obs), obs.data_ptr(), noise.data_ptr(), action.data_ptr(),
+                logp.data_ptr(),
+            )  # fmt: skip
+            return action, logp
 
-    def numpy_net(self) -> Callable[[Array], Array]:
-        net = self.net.numpy()
-        if self.norm is None:
-            return net
-        norm = self.norm.numpy()
-        return lambda x: net(norm(x))
+        return compiled
+
+    def actor(self, obs: Tensor, generator: torch.Generator, horizon: int) -> native.Actor | None:
+        """What a kernel needs to let the policy act on obs [N, O] and on what follows; None where it cannot."""
+        if not self.compiled(obs):
+            return None
+        noise = self.draw((horizon, len(obs)), generator=generator)
+        return native.Actor(self.net.address(self.norm), self.spread(), noise, self.blank(len(obs), horizon))
 
     @torch.no_grad()
     def act(self, obs: Tensor, generator: torch.Generator, greedy: bool = False) -> Tensor:
@@ -259,48 +244,26 @@ class ControlPolicy(nn.Module):
 class CategoricalPolicy(ControlPolicy):
     """One of A actions: action [...] long."""
 
+    native = True
+
     def head(self, out: Tensor) -> Categorical:
         return Categorical.of(out)
 
-    def numpy_head(self, out: Array, action: Array) -> tuple[Array, Array, Slope]:
-        out -= out.max(1, keepdims=True)
-        p = np.exp(out)
-        total = p.sum(1, keepdims=True)
-        p /= total
-        out -= np.log(total)
-        chosen = action.reshape(-1) + np.arange(0, out.size, out.shape[1])
-        entropy = -(p * out).sum(1)
+    def draw(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
+        return torch.rand(shape, generator=generator)
 
-        def slope(logp: Array, wide: Array | None) -> tuple[Array, None]:
-            g = p * -logp
-            if wide is not None:
-                g -= (out + entropy[:, None]) * (p * wide)
-            g.reshape(-1)[chosen] += logp[:, 0]
-            return g, None
-
-        return out.take(chosen), entropy, slope
+    def blank(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=torch.long)
 
     def bounded(self, action: Tensor) -> Tensor:
         return action
-
-    def numpy_sampler(self, generator: torch.Generator, calls: int) -> Callable[[Array], tuple[Array, Array]]:
-        net, uniform = self.numpy_net(), ahead(torch.rand, generator, calls)
-
-        def sample(obs: Array) -> tuple[Array, Array]:
-            score = net(obs)
-            score -= np.logaddexp.reduce(score, 1, keepdims=True)
-            passed = np.add.accumulate(np.exp(score), 1)
-            passed[:, -1] = 2  # whatever rounding did, the last action is the end
-            action = (passed > uniform(len(obs), 1)).argmax(1)
-            return action, score.take(action + np.arange(0, score.size, score.shape[1]))
-
-        return sample
 
 
 class GaussianPolicy(ControlPolicy):
     """A number in each of A dimensions: action [..., A]. The environment receives it clipped to [low, high]; the log-probability is
     that of the number before the clip."""
 
+    native = True
     low: Tensor
     high: Tensor
 
@@ -313,37 +276,23 @@ class GaussianPolicy(ControlPolicy):
     def head(self, out: Tensor) -> Gaussian:
         return Gaussian(out, self.log_std.clone())  # a distribution stays what it was when the parameters move on
 
-    def numpy_head(self, out: Array, action: Array) -> tuple[Array, Array, Slope]:
-        log_std = self.log_std.detach().numpy()
-        scale = np.exp(-log_std)
-        z = action.reshape(out.shape) - out
-        z *= scale
-        constant = log_std.sum() + np.float32(HALF_LOG_TAU * len(log_std))
+    def draw(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
+        return torch.randn((*shape, len(self.low)), generator=generator)
 
-        def slope(logp: Array, wide: Array | None) -> tuple[Array, Tensor]:
-            by_std = logp[:, 0] @ (z * z - 1)
-            return z * (logp * scale), torch.from_numpy(by_std if wide is None else by_std + wide.sum())
+    def blank(self, *shape: int) -> Tensor:
+        return torch.empty((*shape, len(self.low)))
 
-        return -0.5 * (z * z).sum(1) - constant, np.full(len(z), constant + np.float32(0.5 * len(log_std))), slope
+    def spread(self) -> int:
+        return self.log_std.data_ptr()
 
     def bounded(self, action: Tensor) -> Tensor:
         return torch.minimum(torch.maximum(action, self.low), self.high)
 
-    def numpy_sampler(self, generator: torch.Generator, calls: int) -> Callable[[Array], tuple[Array, Array]]:
-        net, normal = self.numpy_net(), ahead(torch.randn, generator, calls)
-        log_std = self.log_std.detach()
-        std, constant = log_std.exp().numpy(), float(log_std.sum()) + HALF_LOG_TAU * len(log_std)
-
-        def sample(obs: Array) -> tuple[Array, Array]:
-            mean = net(obs)
-            noise = normal(*mean.shape)
-            return mean + std * noise, -0.5 * (noise * noise).sum(1) - np.float32(constant)
-
-        return sample
-
 
 class ControlCritic(nn.Module):
     """V(s) [...] of obs [..., O]."""
+
+    native = True
 
     def __init__(self, net: Mlp, norm: Normalizer | None):
         super().__init__()
@@ -354,10 +303,18 @@ class ControlCritic(nn.Module):
 
     def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], None]] | None:
         """`value` without a graph, and what adds to the parameters' gradients; see `ControlPolicy.judge`."""
-        if obs.device.type != "cpu":
+        obs, net, norm = obs.contiguous(), self.net, self.norm
+        if not (native.own(self, "native") and net.compiled(obs)):
             return None
-        out, pull = self.net.judge(rows(obs, self.norm))
-        return torch.from_numpy(out.reshape(obs.shape[:-1])), lambda g: pull(g.numpy().reshape(-1, 1))
+        rows = obs.numel() // net.sizes[0]
+        value, kept, where = torch.empty(obs.shape[:-1]), net.kept(rows, norm), net.address(norm)
+        native.library.forward(where, rows, obs.data_ptr(), kept.data_ptr(), value.data_ptr())
+
+        def push(by_value: Tensor) -> None:
+            g = by_value.contiguous()
+            native.library.backward(where, rows, obs.data_ptr(), kept.data_ptr(), g.data_ptr(), slope(net.theta), 0)
+
+        return value, push
 
 
 def control_policy(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ..core import native
 from ..core.batch import Batch
 from ..core.state import State
 from ..core.stream import Stream
@@ -74,7 +75,7 @@ class Epochs:
         optimizer = state.optimizers[self.optimizer]
         params = [p for group in optimizer.param_groups for p in group["params"]]
         size = -(-rows // self.minibatches)
-        metrics: dict[str, Tensor] = {}
+        metrics: dict[str, Any] = {}
         for epoch in range(self.count):
             last = epoch == self.count - 1
             report = last or self.max_kl is not None
@@ -83,7 +84,7 @@ class Epochs:
             else:
                 order = torch.randperm(rows, generator=(rng / epoch).torch())
                 shuffled = batch.rows(order.to(batch.mask.device))
-            sums: dict[str, Tensor] = {}
+            sums: dict[str, Any] = {}
             steps = 0
             for minibatch in shuffled.split(size):
                 minibatch = objective.weigh(minibatch)
@@ -92,10 +93,9 @@ class Epochs:
                 for part in (minibatch,) if self.micro is None else minibatch.split(self.micro):
                     for name, number in objective.pull(state, part, report).items():
                         sums[name] = sums[name] + number if name in sums else number
-                norm = scale_down(params, self.max_norm)
+                norm = advance(optimizer, params, self.max_norm)
                 if report:
                     sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
-                advance(optimizer)
                 steps += 1
             if report:
                 metrics = {name: total / steps for name, total in sums.items()}
@@ -104,23 +104,25 @@ class Epochs:
         return {name: float(number) for name, number in metrics.items()}
 
 
-def advance(optimizer: torch.optim.Optimizer) -> None:
-    """``optimizer.step()``. That of a plain fused Adam takes ten times as long as its arithmetic on a small network, for hooks and
-    checks that find nothing: it is done here without them."""
-    if not plain(optimizer):
+def advance(optimizer: torch.optim.Optimizer, params: list[Tensor], max_norm: float) -> Tensor | float:
+    """Scale the gradients down to `max_norm`, then ``optimizer.step()``; -> the norm before. That of a plain Adam is one native
+    call: the moments stay where the optimizer has them."""
+    moved = [(p, p.grad) for p in params if p.grad is not None]
+    if not (plain(optimizer) and native.fits(*(x for pair in moved for x in pair))):
+        norm = scale_down(params, max_norm)
         optimizer.step()
-        return
-    with torch.no_grad():
-        for group in optimizer.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            mine = [optimizer.state[p] for p in params]
-            first, second, steps = ([s[name] for s in mine] for name in ("exp_avg", "exp_avg_sq", "step"))
-            torch._foreach_add_(steps, 1)
-            torch._fused_adam_(
-                params, [p.grad for p in params], first, second, [], steps, lr=group["lr"], beta1=group["betas"][0],
-                beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
-                grad_scale=None, found_inf=None,
-            )  # fmt: skip
+        return norm
+    found = native.library.norm(*(x for _, g in moved for x in (g.data_ptr(), g.numel())))
+    share = min(1.0, max_norm / (found + 1e-6))
+    for group in optimizer.param_groups:
+        told: list[int] = []
+        for p in group["params"]:
+            if p.grad is not None:
+                mine = optimizer.state[p]
+                held = (p, p.grad, mine["exp_avg"], mine["exp_avg_sq"], mine["step"])
+                told += (*(x.data_ptr() for x in held), p.numel())
+        native.library.adam(share, group["lr"], *group["betas"], group["eps"], group["weight_decay"], *told)
+    return found
 
 
 def plain(optimizer: torch.optim.Optimizer) -> bool:

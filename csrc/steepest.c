@@ -1,0 +1,605 @@
+/* What steepest does natively: multi-layer perceptrons and their gradients, two distributions over actions, Adam, and the library's
+   own environments. Python passes addresses of contiguous arrays that it owns and keeps; nothing here outlives a call.
+
+   Everything has a twin in Python that says what it computes: models/control.py, models/distributions.py, torch's Adam and
+   problems/control.py. Results depend on the instruction set, and on nothing else. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VERSION 1 /* of the interface; core/native.py asks for the same */
+#define LAYERS 16
+#define ROWS 64   /* of a block that goes through all layers while it is in the first cache */
+#define SLICE 128 /* of a product's depth, where columns are padded */
+
+typedef struct {
+    const float *theta;
+    int layers, sizes[LAYERS + 1];
+    const float *mean, *var; /* x is first (x - mean) / sqrt(var + 1e-8), kept within bound; NULL: left as it is */
+    float bound;
+} Net;
+
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+} Adam;
+
+typedef struct {
+    void (*forward)(const Net *, long, const float *, float *, float *);
+    void (*backward)(const Net *, long, const float *, const float *, const float *, float *, float *);
+    double (*squares)(const float *, long);
+    void (*adam)(const Adam *, long, float *, float *, float *, float *, double, float);
+} Kernels;
+
+static float *scratch(long count)
+{
+    float *found = PyMem_RawMalloc((count ? count : 1) * sizeof(float));
+    if (!found)
+        Py_FatalError("steepest: no memory for a network's scratch");
+    return found;
+}
+
+static long kept_width(const Net *net)
+{
+    long wide = net->mean ? net->sizes[0] : 0;
+    for (int l = 1; l < net->layers; l++)
+        wide += net->sizes[l];
+    return wide;
+}
+
+static long count_theta(const Net *net)
+{
+    long count = 0;
+    for (int l = 0; l < net->layers; l++)
+        count += (net->sizes[l] + 1L) * net->sizes[l + 1];
+    return count;
+}
+
+#define JOIN_(a, b) a##_##b
+#define JOIN(a, b) JOIN_(a, b)
+#define FN(name) JOIN(name, ISA)
+
+#define V 4
+#define ISA base
+#include "kernels.h"
+#undef V
+#undef ISA
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define X86 1
+#define V 8
+#define ISA avx2
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#include "kernels.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#endif
+#undef V
+#undef ISA
+#define V 16
+#define ISA avx512
+#include "kernels.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#undef V
+#undef ISA
+#endif
+
+static const Kernels *kernels = &kernels_base;
+static const char *instructions = "base";
+
+static void choose(void)
+{
+#ifdef X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f"))
+        kernels = &kernels_avx512, instructions = "avx512";
+    else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        kernels = &kernels_avx2, instructions = "avx2";
+#endif
+}
+
+/* ------------------------------------------------------------------------------------------------ distributions
+
+   log_std [A] says which: a diagonal normal of that log standard deviation, or, NULL, one of A choices. `out` is the network's
+   output [rows, A]; a categorical one is brought to log-probabilities in place. */
+
+static const double HALF_LOG_TAU = 0.91893853320467274178;
+
+static void normalise(float *score, long count)
+{
+    float most = score[0], total = 0;
+    for (long k = 1; k < count; k++)
+        most = score[k] > most ? score[k] : most;
+    for (long k = 0; k < count; k++)
+        total += expf(score[k] -= most);
+    total = logf(total);
+    for (long k = 0; k < count; k++)
+        score[k] -= total;
+}
+
+static float constant(const float *log_std, long count)
+{
+    double sum = 0;
+    for (long k = 0; k < count; k++)
+        sum += log_std[k] + HALF_LOG_TAU;
+    return (float)sum;
+}
+
+static void judge_head(const float *log_std, long rows, long count, float *out, const void *action, float *logp, float *entropy)
+{
+    if (!log_std) {
+        const int64_t *chosen = action;
+        for (long i = 0; i < rows; i++, out += count) {
+            normalise(out, count);
+            float mean = 0;
+            for (long k = 0; k < count; k++)
+                mean += expf(out[k]) * out[k];
+            logp[i] = out[chosen[i]];
+            entropy[i] = -mean;
+        }
+        return;
+    }
+    const float *at = action, all = constant(log_std, count);
+    for (long i = 0; i < rows; i++) {
+        float sum = 0;
+        for (long k = 0; k < count; k++) {
+            const float z = (at[i * count + k] - out[i * count + k]) * expf(-log_std[k]);
+            sum += z * z;
+        }
+        logp[i] = -0.5f * sum - all;
+        entropy[i] = all + 0.5f * count;
+    }
+}
+
+/* From gradients by logp and entropy ([rows], or NULL): g [rows, A] by the output; that by log_std is added to `found`. */
+static void push_head(const float *log_std, long rows, long count, const float *out, const void *action, const float *entropy,
+                      const float *by_logp, const float *by_entropy, float *g, float *found)
+{
+    if (!log_std) {
+        const int64_t *chosen = action;
+        for (long i = 0; i < rows; i++, out += count, g += count) {
+            for (long k = 0; k < count; k++) {
+                const float p = expf(out[k]);
+                g[k] = -by_logp[i] * p;
+                if (by_entropy)
+                    g[k] -= by_entropy[i] * p * (out[k] + entropy[i]);
+            }
+            g[chosen[i]] += by_logp[i];
+        }
+        return;
+    }
+    const float *at = action;
+    double extra = 0;
+    for (long i = 0; i < rows && by_entropy; i++)
+        extra += by_entropy[i];
+    for (long k = 0; k < count; k++) {
+        const float inverse = expf(-log_std[k]);
+        double sum = extra;
+        for (long i = 0; i < rows; i++) {
+            const float z = (at[i * count + k] - out[i * count + k]) * inverse;
+            g[i * count + k] = by_logp[i] * z * inverse;
+            sum += by_logp[i] * (z * z - 1.0f);
+        }
+        found[k] += (float)sum;
+    }
+}
+
+/* noise: uniform [rows] for choices, standard normal [rows, A] else -> action [rows] or [rows, A], logp [rows] */
+static void sample_head(const float *log_std, long rows, long count, float *out, const float *noise, void *action, float *logp)
+{
+    if (!log_std) {
+        int64_t *chosen = action;
+        for (long i = 0; i < rows; i++, out += count) {
+            normalise(out, count);
+            float passed = 0;
+            long k = 0;
+            for (; k < count - 1; k++) /* whatever rounding did, the last action is the end */
+                if ((passed += expf(out[k])) > noise[i])
+                    break;
+            chosen[i] = k;
+            logp[i] = out[k];
+        }
+        return;
+    }
+    float *at = action;
+    const float all = constant(log_std, count);
+    for (long i = 0; i < rows; i++) {
+        float sum = 0;
+        for (long k = 0; k < count; k++) {
+            const float z = noise[i * count + k];
+            at[i * count + k] = out[i * count + k] + expf(log_std[k]) * z;
+            sum += z * z;
+        }
+        logp[i] = -0.5f * sum - all;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ environments
+
+   The equations stand in problems/control.py, in numpy. No product here may be fused with a sum: the two would differ. */
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#else
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#define SIZE 4  /* the most numbers in a state, and in an observation */
+#define DRAWS 4 /* the most random numbers of a reset */
+static const double PI = 3.14159265358979323846;
+
+typedef struct {
+    int size, seen, draws, acts; /* acts: numbers in an action, 0 where it is one of some */
+    void (*start)(const double *u, double *state);
+    void (*see)(const double *state, float *obs);
+    int (*move)(double *state, const void *action, float *reward); /* -> terminated */
+} World;
+
+static double within(double x, double bound) { return x > bound ? bound : x < -bound ? -bound : x; }
+
+static void see_state(const double *state, float *obs)
+{
+    for (int k = 0; k < 4; k++)
+        obs[k] = (float)state[k];
+}
+
+static void cartpole_start(const double *u, double *state)
+{
+    for (int k = 0; k < 4; k++)
+        state[k] = -0.05 + 0.1 * u[k];
+}
+
+static int cartpole_move(double *state, const void *action, float *reward)
+{
+    const double pole = 0.1, total = 1.1, half = 0.5, tau = 0.02, lever = pole * half / total;
+    const double cosine = cos(state[2]), sine = sin(state[2]);
+    const double push = state[3] * state[3] * sine * lever + (20.0 / total * (double)*(const int64_t *)action - 10.0 / total);
+    const double bend = (9.8 * sine - cosine * push) / (half * 4.0 / 3.0 - lever * (cosine * cosine));
+    const double speed = push - bend * cosine * lever;
+    state[0] += tau * state[1];
+    state[1] += tau * speed;
+    state[2] += tau * state[3];
+    state[3] += tau * bend;
+    *reward = 1.0f;
+    return fabs(state[0]) > 2.4 || fabs(state[2]) > 12 * PI / 180;
+}
+
+static void pendulum_start(const double *u, double *state)
+{
+    state[0] = -PI + 2 * PI * u[0];
+    state[1] = -1.0 + 2.0 * u[1];
+}
+
+static void pendulum_see(const double *state, float *obs)
+{
+    obs[0] = (float)cos(state[0]);
+    obs[1] = (float)sin(state[0]);
+    obs[2] = (float)state[1];
+}
+
+static int pendulum_move(double *state, const void *action, float *reward)
+{
+    const float torque = (float)within(*(const float *)action, 2.0); /* in single precision, as Gymnasium leaves it */
+    double lean = fmod(state[0] + PI, 2 * PI);
+    lean = (lean < 0 ? lean + 2 * PI : lean) - PI;
+    *reward = (float)-(lean * lean + 0.1 * (state[1] * state[1]) + 0.001f * (torque * torque));
+    state[1] = within(state[1] + (15.0 * sin(state[0]) + 3.0f * torque) * 0.05, 8.0);
+    state[0] += 0.05 * state[1];
+    return 0;
+}
+
+static void pointmass_start(const double *u, double *state)
+{
+    for (int k = 0; k < 2; k++) {
+        state[k] = -1.0 + 2.0 * u[k];
+        state[k + 2] = 0;
+    }
+}
+
+static int pointmass_move(double *state, const void *action, float *reward)
+{
+    double away = 0, effort = 0;
+    for (int k = 0; k < 2; k++) {
+        const double force = within(((const float *)action)[k], 1.0);
+        state[k + 2] = 0.9 * state[k + 2] + 0.1 * force;
+        state[k] += 0.5 * state[k + 2];
+        away += state[k] * state[k];
+        effort += force * force;
+    }
+    *reward = (float)(-away - 0.01 * effort);
+    return 0;
+}
+
+static const World worlds[] = { /* their order is that of core/native.py */
+    {4, 4, 4, 0, cartpole_start, see_state, cartpole_move},
+    {2, 3, 2, 1, pendulum_start, pendulum_see, pendulum_move},
+    {4, 4, 2, 2, pointmass_start, see_state, pointmass_move},
+};
+
+/* Random numbers by address: the finaliser of splitmix64 (Steele, Lea and Flood, 2014), folded over the address. */
+static uint64_t fold(uint64_t hash, uint64_t name)
+{
+    uint64_t z = hash + (name + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static void begin(const World *world, uint64_t seed, uint64_t index, uint64_t episode, double *state)
+{
+    const uint64_t here = fold(fold(fold(0, seed), index), episode);
+    double u[DRAWS];
+    for (int k = 0; k < world->draws; k++)
+        u[k] = (double)(fold(here, k) >> 11) * 0x1p-53;
+    world->start(u, state);
+}
+
+#if !defined(__clang__)
+#pragma GCC pop_options
+#endif
+
+/* ------------------------------------------------------------------------------------------------ Python */
+
+static void *address(PyObject *x) { return PyLong_AsVoidPtr(x); }
+
+static int arguments(Py_ssize_t given, Py_ssize_t wanted)
+{
+    if (given == wanted)
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%zd arguments are wanted, not %zd", wanted, given);
+    return 0;
+}
+
+/* (theta, sizes, mean or 0, var, bound) */
+static int read_net(PyObject *x, Net *net)
+{
+    if (!PyTuple_Check(x) || PyTuple_GET_SIZE(x) != 5 || !PyTuple_Check(PyTuple_GET_ITEM(x, 1))) {
+        PyErr_SetString(PyExc_TypeError, "a network is (theta, sizes, mean, var, bound)");
+        return 0;
+    }
+    PyObject *sizes = PyTuple_GET_ITEM(x, 1);
+    net->theta = address(PyTuple_GET_ITEM(x, 0));
+    net->layers = (int)PyTuple_GET_SIZE(sizes) - 1;
+    if (net->layers < 1 || net->layers > LAYERS) {
+        PyErr_Format(PyExc_ValueError, "a network has 1 to %d layers, not %d", LAYERS, net->layers);
+        return 0;
+    }
+    for (int l = 0; l <= net->layers; l++)
+        net->sizes[l] = (int)PyLong_AsLong(PyTuple_GET_ITEM(sizes, l));
+    net->mean = address(PyTuple_GET_ITEM(x, 2));
+    net->var = address(PyTuple_GET_ITEM(x, 3));
+    net->bound = (float)PyFloat_AsDouble(PyTuple_GET_ITEM(x, 4));
+    return !PyErr_Occurred();
+}
+
+static PyObject *forward(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Net net;
+    if (!arguments(count, 5) || !read_net(args[0], &net))
+        return NULL;
+    const long rows = PyLong_AsLong(args[1]);
+    const float *x = address(args[2]);
+    float *kept = address(args[3]), *out = address(args[4]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS kernels->forward(&net, rows, x, kept, out);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+static PyObject *backward(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Net net;
+    if (!arguments(count, 7) || !read_net(args[0], &net))
+        return NULL;
+    const long rows = PyLong_AsLong(args[1]);
+    const float *x = address(args[2]), *kept = address(args[3]), *g = address(args[4]);
+    float *found = address(args[5]), *gx = address(args[6]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS kernels->backward(&net, rows, x, kept, g, found, gx);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+/* Whether every action is one of the choices; else an error is set. */
+static int in_range(const float *log_std, const void *action, long rows, long choices)
+{
+    for (long i = 0; !log_std && i < rows; i++) {
+        const int64_t chosen = ((const int64_t *)action)[i];
+        if (chosen < 0 || chosen >= choices) {
+            PyErr_Format(PyExc_IndexError, "action %lld of row %ld is not one of %ld choices", (long long)chosen, i, choices);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static PyObject *judge(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Net net;
+    if (!arguments(count, 9) || !read_net(args[0], &net))
+        return NULL;
+    const float *log_std = address(args[1]), *x = address(args[3]);
+    const long rows = PyLong_AsLong(args[2]);
+    const void *action = address(args[4]);
+    float *kept = address(args[5]), *out = address(args[6]), *logp = address(args[7]), *entropy = address(args[8]);
+    if (PyErr_Occurred() || !in_range(log_std, action, rows, net.sizes[net.layers]))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS kernels->forward(&net, rows, x, kept, out);
+    judge_head(log_std, rows, net.sizes[net.layers], out, action, logp, entropy);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+/* the last argument is only held until the call is over */
+static PyObject *push(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Net net;
+    if (!arguments(count, 13) || !read_net(args[0], &net))
+        return NULL;
+    const float *log_std = address(args[1]), *x = address(args[3]), *kept = address(args[5]), *out = address(args[6]);
+    const long rows = PyLong_AsLong(args[2]), wide = net.sizes[net.layers];
+    const void *action = address(args[4]);
+    const float *entropy = address(args[7]), *by_logp = address(args[8]), *by_entropy = address(args[9]);
+    float *found = address(args[10]), *found_std = address(args[11]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS float *g = scratch(rows * wide);
+    push_head(log_std, rows, wide, out, action, entropy, by_logp, by_entropy, g, found_std);
+    kernels->backward(&net, rows, x, kept, g, found, NULL);
+    PyMem_RawFree(g);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+static PyObject *sample(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    Net net;
+    if (!arguments(count, 7) || !read_net(args[0], &net))
+        return NULL;
+    const float *log_std = address(args[1]), *x = address(args[3]), *noise = address(args[4]);
+    const long rows = PyLong_AsLong(args[2]), wide = net.sizes[net.layers];
+    void *action = address(args[5]);
+    float *logp = address(args[6]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS float *out = scratch(rows * wide);
+    kernels->forward(&net, rows, x, NULL, out);
+    sample_head(log_std, rows, wide, out, noise, action, logp);
+    PyMem_RawFree(out);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+/* (gradient, count), ... -> their Euclidean norm together */
+static PyObject *norm(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    double sum = 0;
+    if (count % 2)
+        return PyErr_Format(PyExc_TypeError, "pairs are wanted"), NULL;
+    for (Py_ssize_t i = 0; i < count; i += 2) {
+        const float *g = address(args[i]);
+        const long n = PyLong_AsLong(args[i + 1]);
+        if (PyErr_Occurred())
+            return NULL;
+        sum += kernels->squares(g, n);
+    }
+    return PyFloat_FromDouble(sqrt(sum));
+}
+
+/* share, lr, beta1, beta2, eps, weight_decay, then (parameter, gradient, first moment, second moment, step, count), ... */
+static PyObject *adam(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count < 6 || count % 6)
+        return PyErr_Format(PyExc_TypeError, "six numbers and six for each parameter are wanted, not %zd", count), NULL;
+    double number[6];
+    for (int i = 0; i < 6; i++)
+        number[i] = PyFloat_AsDouble(args[i]);
+    const Adam o = {number[1], number[2], number[3], number[4], number[5]};
+    for (Py_ssize_t i = 6; i < count; i += 6) {
+        float *at[5];
+        for (int k = 0; k < 5; k++)
+            at[k] = address(args[i + k]);
+        const long n = PyLong_AsLong(args[i + 5]);
+        if (PyErr_Occurred())
+            return NULL;
+        *at[4] += 1;
+        kernels->adam(&o, n, at[0], at[1], at[2], at[3], *at[4], (float)number[0]);
+    }
+    Py_RETURN_NONE;
+}
+
+/* Steps of `count` environments, `horizon` of each; what they gave is [count, horizon, ...]. With a network (not None) it acts, on
+   noise [horizon, count, ...], else `action` is what to do. obs [count, O]: where to act first, and afterwards next. */
+static PyObject *roll(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Net net;
+    if (!arguments(given, 19))
+        return NULL;
+    const size_t which = PyLong_AsSize_t(args[0]);
+    if (which >= sizeof worlds / sizeof *worlds)
+        return PyErr_Format(PyExc_ValueError, "there is no world of number %R", args[0]);
+    const World *world = &worlds[which];
+    const long count = PyLong_AsLong(args[1]), horizon = PyLong_AsLong(args[2]);
+    const int64_t limit = PyLong_AsLongLong(args[3]);
+    const uint64_t seed = PyLong_AsUnsignedLongLong(args[4]);
+    double *state = address(args[5]);
+    int64_t *clock = address(args[6]), *episode = address(args[7]);
+    float *obs = address(args[8]);
+    const int acting = args[9] != Py_None;
+    if (acting && !read_net(args[9], &net))
+        return NULL;
+    const float *log_std = address(args[10]), *noise = address(args[11]);
+    char *action = address(args[12]);
+    float *logp = address(args[13]), *seen = address(args[14]), *next = address(args[15]), *reward = address(args[16]);
+    uint8_t *terminated = address(args[17]), *truncated = address(args[18]);
+    if (PyErr_Occurred())
+        return NULL;
+    const long wide = world->seen, bytes = world->acts ? world->acts * sizeof(float) : sizeof(int64_t);
+    const long drawn = world->acts ? world->acts : 1, outputs = acting ? net.sizes[net.layers] : 0;
+    if (acting && (net.sizes[0] != wide || (world->acts ? world->acts != outputs || !log_std : log_std != NULL)))
+        return PyErr_Format(PyExc_ValueError, "the policy does not fit the environment"), NULL;
+    Py_BEGIN_ALLOW_THREADS float *out = scratch(count * outputs), *chances = scratch(count);
+    char *chosen = (char *)scratch(count * bytes / sizeof(float));
+    for (long t = 0; t < horizon; t++) {
+        if (acting) {
+            kernels->forward(&net, count, obs, NULL, out);
+            sample_head(log_std, count, outputs, out, noise + t * count * drawn, chosen, chances);
+        }
+        for (long i = 0; i < count; i++) {
+            const long at = i * horizon + t;
+            double *here = state + i * world->size;
+            float *now = obs + i * wide;
+            if (acting) {
+                memcpy(seen + at * wide, now, wide * sizeof(float));
+                memcpy(action + at * bytes, chosen + i * bytes, bytes);
+                logp[at] = chances[i];
+            }
+            const int ended = world->move(here, action + at * bytes, reward + at), late = ++clock[i] >= limit;
+            terminated[at] = ended;
+            truncated[at] = late && !ended;
+            world->see(here, now);
+            memcpy(next + at * wide, now, wide * sizeof(float));
+            if (ended || late) {
+                begin(world, seed, i, episode[i]++, here);
+                clock[i] = 0;
+                world->see(here, now);
+            }
+        }
+    }
+    PyMem_RawFree(out);
+    PyMem_RawFree(chances);
+    PyMem_RawFree(chosen);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+#define CALL(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
+static PyMethodDef methods[] = {CALL(forward), CALL(backward), CALL(judge), CALL(push), CALL(sample), CALL(norm),
+                                CALL(adam),    CALL(roll),  {NULL, NULL, 0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_steepest", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__steepest(void)
+{
+    choose();
+    PyObject *module = PyModule_Create(&definition);
+    if (module && (PyModule_AddIntConstant(module, "VERSION", VERSION) ||
+                   PyModule_AddStringConstant(module, "instructions", instructions))) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}
