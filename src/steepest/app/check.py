@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from .compare import build_problem, build_system
+from .names import find_claim
 from .reproduce import locate
 
 
@@ -56,6 +57,8 @@ class Check:
         if self.problem is None:
             try:
                 module = locate(self.name)[0]
+                if "." not in self.name and find_claim(self.name) is None:
+                    raise ValueError(f"the claim of {self.name} trains other systems")
             except ValueError as error:
                 raise ValueError(f"{error}. With --problem any system can be checked on any problem that it fits") from error
             make, problem = Part(module, "ours"), Part(module, "problem")

@@ -112,11 +112,13 @@ def find_problem(name: str) -> Callable[..., Any]:
 
 
 def find_claim(name: str) -> Claim | None:
-    """The claim of a system, or None where it has none."""
+    """The claim of a system, or None where it has none, or one that trains another system and so says nothing of this one's
+    options and problem."""
     family = all_systems().get(name)
     if family is None or not (HOME / "evidence" / family / f"{name}.py").exists():
         return None
-    return importlib.import_module(f"steepest.evidence.{family}.{name}").claim
+    claim = importlib.import_module(f"steepest.evidence.{family}.{name}").claim
+    return claim if claim.ours.func is find_system(name) else None
 
 
 def problem_name(make: Any) -> str:
