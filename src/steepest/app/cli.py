@@ -32,6 +32,7 @@ COMMANDS = (
     ("train", Word("train:Train", "train a system on a problem", "train NAME [--problem P] [--steps N]")),
     ("resume", Word("train:Resume", "go on with a run, bitwise", "resume DIR")),
     ("evaluate", Word("evaluate:Evaluate", "judge a trained policy", "evaluate DIR")),
+    ("watch", Word("watch:Watch", "film a trained policy, without a screen", "watch DIR")),
     ("compare", Word("compare:Compare", "several systems, the same problem and seeds", "compare A B --problem P")),
     ("reproduce", Word("reproduce:Reproduce", "run a paper's claim and judge it", "reproduce NAME")),
     ("check", Word("check:Check", "the laws that every system obeys, run on one", "check NAME")),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from . import film
 from .plan import find_run
 
 
@@ -23,17 +24,21 @@ class Evaluate:
     folder   the run, or a checkpoint of it
     repeats  evaluations, each with draws of its own
     seed     of those draws; default: the run's
+    video    a film of the first episode, .mp4 or .gif; `steepest watch` films more of them
     json     print JSON
     """
 
     folder: Path
     repeats: int = 1
     seed: int | None = None
+    video: Path | None = None
     json: bool = False
 
     def run(self) -> int:
         if self.repeats < 1:
             raise ValueError(f"repeats is at least 1, not {self.repeats}")
+        if self.video is not None:
+            film.check(self.video)
         plan, _, checkpoint = find_run(self.folder)
         if checkpoint is None:
             raise ValueError(f"{self.folder} has no checkpoint yet: `steepest resume {self.folder}` goes on until there is one")
@@ -41,6 +46,10 @@ class Evaluate:
         from ..core.stream import Stream
         from .session import answers
 
+        if self.video is not None:
+            from .pictures import check
+
+            check(plan.make()[1])
         console = Console(stderr=self.json)
         seed = plan.seed if self.seed is None else self.seed
         with console.status(f"evaluating {plan.system} on {plan.problem}"):
@@ -51,9 +60,14 @@ class Evaluate:
             shown = samples(problem, state, seed)
         if not told[0]:
             raise ValueError(f"{plan.system} keeps no `policy` in State, so {plan.problem} cannot judge it")
+        if self.video is not None:
+            from .watch import shoot
+
+            shoot(problem, state, first, self.video, 1, True, console)
         summary = {name: [row[name] for row in told] for name in told[0]}
         if self.json:
             page = {"checkpoint": str(checkpoint), "step": state.step, "system": plan.system, "problem": plan.problem, "seed": seed}
+            page |= {"video": str(self.video)} if self.video is not None else {}
             print(js.dumps({**page, "evaluation": {k: statistics.fmean(v) for k, v in summary.items()}, "repeats": told}))
             return 0
         title = f"{plan.system} on {plan.problem}, step {state.step}"
@@ -62,6 +76,8 @@ class Evaluate:
             spread = f"{statistics.stdev(values):.2g}" if self.repeats > 1 else ""
             table.add_row(escape(name), f"{statistics.fmean(values):.4g}", spread)
         console.print(table)
+        if self.video is not None:
+            console.print(f"[bold]film[/] {escape(str(self.video))}", highlight=False, soft_wrap=True)
         if shown:
             console.print(answers(shown))
         return 0
