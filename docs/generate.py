@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import guide_page
+
 from steepest.app import catalog
 from steepest.app.cli import COMMANDS
 from steepest.app.options import REQUIRED, fields_of, summary
@@ -144,4 +146,12 @@ def escaped(text: str) -> str:
     return "".join(out)
 
 
-PAGES = {"commands": commands, "systems": systems, "parts": parts}
+# ------------------------------------------------------------------------------------ the guide
+
+
+def guide() -> str:
+    """The comparison of the on-policy systems, from the cells in docs/guide."""
+    return guide_page.build(plain)
+
+
+PAGES = {"commands": commands, "systems": systems, "parts": parts, "guide": guide}

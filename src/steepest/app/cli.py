@@ -34,6 +34,7 @@ COMMANDS = (
     ("evaluate", Word("evaluate:Evaluate", "judge a trained policy", "evaluate DIR")),
     ("watch", Word("watch:Watch", "film a trained policy, without a screen", "watch DIR")),
     ("compare", Word("compare:Compare", "several systems, the same problem and seeds", "compare A B --problem P")),
+    ("guide", Word("guide:Guide", "the on-policy systems under one budget", "guide [--systems A B]")),
     ("reproduce", Word("reproduce:Reproduce", "run a paper's claim and judge it", "reproduce NAME")),
     ("check", Word("check:Check", "the laws that every system obeys, run on one", "check NAME")),
     ("report", Word("report:Report", "one HTML page about runs and claims", "report DIR ...")),
