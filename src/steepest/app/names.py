@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.near import nearest
 from .catalog import papers, sayable
 
 if TYPE_CHECKING:
@@ -97,18 +97,17 @@ def find_problem(name: str) -> Callable[..., Any]:
     own = name if name in known else plain.get(name.lower().replace("-", "").replace("_", ""))
     if own is not None:
         return getattr(importlib.import_module(f"steepest.problems.{known[own]}"), own)
-    import gymnasium
-
+    engines: Any = importlib.import_module("steepest.problems.engines")
     try:
-        gymnasium.spec(name)
-    except Exception as error:  # what a module of the user's own raises while it registers is told, whatever it is
+        return partial(engines.engine(name), id=name)
+    except engines.Unknown as error:
+        import gymnasium
+
         others = [*known, *gymnasium.registry]
         raise ValueError(
             f"no problem is called {name!r}{nearest(name, others)}. The library's own are {', '.join(known)}; "
-            f"any other is an id that Gymnasium knows ({str(error).splitlines()[0]})"
+            f"any other is an id that Gymnasium knows ({str(error.__cause__).splitlines()[0]})"
         ) from error
-    gym: Any = importlib.import_module("steepest.problems.gym")
-    return partial(gym.Gym, id=name)
 
 
 def find_claim(name: str) -> Claim | None:
@@ -124,17 +123,10 @@ def find_claim(name: str) -> Claim | None:
 def problem_name(make: Any) -> str:
     """The name by which `find_problem` finds what `make` makes; raises ValueError where it finds something else."""
     built = make.func if isinstance(make, partial) else make
-    name = str(make.keywords["id"]) if built.__name__ == "Gym" and "id" in getattr(make, "keywords", {}) else built.__name__
+    said = str(getattr(make, "keywords", {}).get("id", ""))
+    usual = find_problem(said) if said else None
+    name = said if isinstance(usual, partial) and usual.func is built else built.__name__
     found = find_problem(name)
     if (found.func if isinstance(found, partial) else found) is not built:
         raise ValueError(f"{built.__module__}.{built.__qualname__} cannot be found by its name {name!r}")
     return name
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """"; nearest: a, b", or nothing where nothing is near."""
-    plain: dict[str, str] = {}
-    for other in known:
-        plain.setdefault(other.lower().replace("-", "_"), other)
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), plain, 3, 0.55)
-    return f"; nearest: {', '.join(plain[found] for found in close)}" if close else ""

@@ -43,7 +43,7 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
         over = terminated | truncated
         told = {"next_obs": next_obs, "terminated": terminated, "truncated": truncated}
         info: dict[str, Any] = {name: x.to(device) for name, x in told.items()}
-        info |= count_episodes(live, reward, over)
+        info |= count_episodes(live, reward, over) | vector.metrics()
         reward = reward.to(device)
         scale = getattr(state, "return_scale", None)
         if isinstance(scale, nn.Module):

@@ -11,6 +11,7 @@ import random
 import tempfile
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .problem import Control, Language
+from .problem import Control, Language, flat_size, is_bytes
 from .save import load, restore, save
 from .state import State
 from .stream import Stream
@@ -77,8 +78,9 @@ def check_system(make: Callable[[], System], problem: Callable[[], Any], *, half
         state = run(system, target, half, begin(system, target))
         save(Path(folder, "half"), state, {})
         if fresh:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                pool.apply(go_on, (make, problem, 2 * half, folder))
+            # an executor's process, unlike that of a Pool, may have workers of its own
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(go_on, make, problem, 2 * half, folder).result()
         else:
             go_on(make, problem, 2 * half, folder)
         resumed = load(Path(folder, "end"))[0]
@@ -306,13 +308,18 @@ def check_control(problem: Control, *, count: int = 3, steps: int = 300) -> list
     space, policy = problem.action_space, np.random.default_rng(0)
 
     def actions() -> Tensor:
+        if hasattr(space, "nvec"):
+            return torch.as_tensor(policy.integers(space.nvec, size=(count, *space.shape)))
         if hasattr(space, "n"):
-            return torch.as_tensor(policy.integers(space.n, size=count))
+            return torch.as_tensor(policy.integers(2 if space.shape else space.n, size=(count, *space.shape)))
         low, high = np.maximum(space.low, -1e3), np.minimum(space.high, 1e3)
         return torch.as_tensor(policy.uniform(low, high, size=(count, *space.shape)), dtype=torch.float32)
 
     env, twin = problem.make(count), problem.make(count)
     obs, twin_obs = env.reset(rng), twin.reset(rng)
+    row = (count, flat_size(problem.observation_space)), torch.uint8 if is_bytes(problem.observation_space) else torch.float32
+    if (tuple(obs.shape), obs.dtype) != row:
+        raise Failed(f"{name}: observations are {list(obs.shape)} of {obs.dtype}, and not one flat row each, {row}: see Control")
     if not same(obs, twin_obs):
         raise Failed(f"{name}: two resets from one address differ: it draws from somewhere else")
     for t in range(steps):
@@ -334,4 +341,5 @@ def check_control(problem: Control, *, count: int = 3, steps: int = 300) -> list
             raise Failed(f"{name}: obs and next_obs differ at step {t} though no episode ended: next_obs is the true successor")
         if bool((got.terminated & got.truncated).any()):
             raise Failed(f"{name}: an episode is terminated and truncated at step {t}; a terminal state has no value to bootstrap")
-    return ["reset is a function of its address", "obs is next_obs inside an episode", "state can be taken and given back bitwise"]
+    laws = ["reset is a function of its address", "obs is next_obs inside an episode"]
+    return [*laws, "state can be taken and given back bitwise"] if env.resumes else laws

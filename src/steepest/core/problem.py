@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,7 +117,16 @@ def finite(score: Any, count: int, name: str) -> Tensor:
 
 
 class Control(Problem):
-    """Environments stepped as a batch. Spaces are Gymnasium's."""
+    """Environments stepped as a batch. Spaces are Gymnasium's.
+
+    What is collected is one flat row per environment, whatever the space: `flat_size` numbers in the order of
+    `gymnasium.spaces.flatten` (parts of Dict and Tuple one after the other, Discrete and each part of MultiDiscrete one-hot, boxes
+    row by row), as uint8 where the space is a single Box of uint8 and as float32 everywhere else.
+
+    observation_space  the true space, so that a network finds the image or the parts of a Dict in the row again
+    action_space       of actions as a policy gives them: a flat Box [A] (rows of an action of any shape), Discrete (from 0),
+                       MultiDiscrete [K] (from 0) or MultiBinary [K]
+    """
 
     observation_space: Any
     action_space: Any
@@ -124,6 +134,28 @@ class Control(Problem):
     @abstractmethod
     def make(self, count: int) -> Vector:
         """`count` environments side by side."""
+
+
+def flat_size(space: Any) -> int:
+    """How many numbers `gymnasium.spaces.flatten` makes of an observation; raises TypeError where their count is not fixed."""
+    if hasattr(space, "spaces"):  # Dict, Tuple
+        inner = space.spaces.values() if hasattr(space.spaces, "values") else space.spaces
+        return sum(map(flat_size, inner))
+    if hasattr(space, "nvec"):  # MultiDiscrete
+        return int(space.nvec.sum())
+    if hasattr(space, "low") or (hasattr(space, "n") and space.shape):  # Box, MultiBinary
+        return math.prod(space.shape)
+    if hasattr(space, "n"):  # Discrete
+        return int(space.n)
+    raise TypeError(
+        f"observations in {space} have no fixed number of numbers: Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple of "
+        "them are supported. Wrap the environment, register it and name the wrapped id"
+    )
+
+
+def is_bytes(space: Any) -> bool:
+    """Whether rows of `space` stay uint8: it is a single Box of uint8, an image as a rule."""
+    return hasattr(space, "low") and str(space.dtype) == "uint8"
 
 
 class Vector(ABC):
@@ -155,6 +187,10 @@ class Vector(ABC):
 
     @abstractmethod
     def set_state(self, state: dict[str, Tensor]) -> None: ...
+
+    def metrics(self) -> dict[str, float]:
+        """What the engine has to report of its own since it was last asked, by name: workers that had to be started again."""
+        return {}
 
 
 @dataclass(frozen=True)

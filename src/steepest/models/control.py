@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import native
-from ..core.problem import Control
+from ..core.problem import Control, flat_size
 from ..core.stream import Stream
 from .distributions import Categorical, Gaussian
 from .moments import Normalizer
@@ -348,7 +348,4 @@ def control_critic(
 
 def observed(problem: Control) -> int:
     """Numbers in an observation."""
-    space = problem.observation_space
-    if not hasattr(space, "low") or len(space.shape) != 1:
-        raise TypeError(f"{problem} shows observations in {space}: a flat Box has a policy; write another policy or flatten them")
-    return int(space.shape[0])
+    return flat_size(problem.observation_space)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -157,18 +158,30 @@ class Sides(Vector):
 
 
 @torch.no_grad()
-def greedy(problem: Control, policy: Any, episodes: int, rng: Stream) -> dict[str, float]:
-    """Mean and deviation of the return, and the mean length, of the first episode of each of `episodes` environments."""
+def greedy(problem: Control, policy: Any, episodes: int, rng: Stream, longest: int = 30_000) -> dict[str, float]:
+    """Mean and deviation of the return, and the mean length, of the first episode of each of `episodes` environments.
+
+    One that has not ended after `longest` steps counts as far as it came: a warning says so, and `unfinished` how many did not.
+    """
     vector, generator = problem.make(episodes), (rng / "act").torch()
     obs = vector.reset(rng / "reset")
     score, length, open_ = torch.zeros(episodes, dtype=torch.float64), torch.zeros(episodes), torch.ones(episodes)
-    while open_.any():
+    for _ in range(longest):
         step = vector.step(policy.act(obs, generator, True).cpu())
         score += step.reward * open_
         length += open_
         open_ = open_ * ~(step.terminated | step.truncated)
         obs = step.obs
-    return {"return": float(score.mean()), "return_std": float(score.std(correction=0)), "length": float(length.mean())}
+        if not open_.any():
+            break
+    told = {"return": float(score.mean()), "return_std": float(score.std(correction=0)), "length": float(length.mean())}
+    if open_.any():
+        told["unfinished"] = float(open_.sum())
+        warnings.warn(
+            f"{told['unfinished']:.0f} of {episodes} episodes of {problem} had not ended after {longest} steps and count as far as "
+            "they came: give the environment a time limit (options: max_episode_steps)", stacklevel=2,
+        )  # fmt: skip
+    return told
 
 
 @dataclass(frozen=True)
