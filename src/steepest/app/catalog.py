@@ -101,7 +101,7 @@ def find(slug: str) -> Entry:
     known = {entry.slug: entry for entry in entries()}
     if slug in known:
         return known[slug]
-    from .names import nearest  # which reads this module
+    from ..core.near import nearest
 
     raise ValueError(f"no system is called {slug!r}{nearest(slug, known)}. `steepest list` names all of them")
 

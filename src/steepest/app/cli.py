@@ -53,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     commands = dict(COMMANDS)
     if words[0] not in commands:
-        from .names import nearest
+        from ..core.near import nearest
 
         complain(errors, f"no command is called {words[0]!r}{nearest(words[0], commands)}. The commands are {', '.join(commands)}")
         return 2

@@ -15,8 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
+from ..core.near import nearest
 from . import catalog
-from .names import find_problem, find_system, nearest
+from .names import find_problem, find_system
 from .plan import write
 from .reproduce import watched
 

@@ -21,7 +21,10 @@ from torch import Tensor
 
 from ..core.problem import Control, Vector
 from ..problems.control import CartPole, Pendulum, PointMass
-from ..problems.gym import Gym, build
+from ..problems.gym import Gym, OneByOne
+from ..problems.pools import Atari, EnvPool
+from ..problems.registered import build
+from ..problems.robots import Mujoco
 from .film import FASTEST, Frame
 
 FILMED = "steepest/Filmed-v0"
@@ -61,7 +64,7 @@ def check(problem: Any) -> None:
         )
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame would look for a screen
-    if not isinstance(problem, Gym):
+    if not isinstance(problem, (OneByOne, Mujoco)):
         drawer(problem)
     elif "mujoco" in str(gymnasium.spec(problem.id).entry_point):
         without_a_screen()
@@ -71,7 +74,9 @@ def check(problem: Any) -> None:
 def stage(problem: Any) -> Iterator[Stage]:
     """A stage for the problem; raises ValueError where it cannot be drawn."""
     check(problem)
-    if isinstance(problem, Gym):
+    if isinstance(problem, Mujoco):
+        problem = Gym(problem.id, problem.options)  # whose trajectories are the same to the bit, and which can draw
+    if isinstance(problem, OneByOne):
         with filmed(problem) as found:
             yield found
     else:
@@ -145,6 +150,21 @@ def _(problem: PointMass) -> tuple[Look, float]:
     return look, USUAL_FPS
 
 
+@drawer.register
+def _(problem: Atari) -> tuple[Look, float]:
+    def look(obs: Tensor, action: Tensor | None) -> Frame:
+        side = math.isqrt(obs.shape[1] // problem.frames)  # what the policy saw last, in grey
+        grey = Image.fromarray(obs[0].view(problem.frames, side, side)[-1].numpy())
+        return np.asarray(grey.resize((5 * side, 5 * side), Image.Resampling.NEAREST).convert("RGB"))
+
+    return look, 60 / problem.skip
+
+
+@drawer.register
+def _(problem: EnvPool) -> tuple[Look, float]:
+    raise ValueError(f"EnvPool draws nothing: train on {problem.id} as a Gym problem and watch that")
+
+
 # ------------------------------------------------------------------------------------ Gymnasium
 
 
@@ -183,7 +203,7 @@ def picture(env: Any, name: str) -> Frame:
 
 
 @contextmanager
-def filmed(problem: Gym) -> Iterator[Stage]:
+def filmed(problem: OneByOne) -> Iterator[Stage]:
     """The problem itself, on environments that stand before a camera.
 
     They are registered under a name of their own for as long as they are needed: then the problem makes them, and reads
@@ -193,7 +213,7 @@ def filmed(problem: Gym) -> Iterator[Stage]:
     made: list[Any] = []
 
     def make(**_: Any) -> Any:
-        env = build(dataclasses.replace(problem, options={**problem.options, "render_mode": "rgb_array"}))
+        env = build(problem.id, {**problem.options, "render_mode": "rgb_array"})
         made.append(env)
         if "rgb_array" not in env.metadata.get("render_modes", ()):
             raise ValueError(f"{problem.id} has no render mode rgb_array: it has {env.metadata.get('render_modes', [])}")
@@ -212,7 +232,8 @@ def filmed(problem: Gym) -> Iterator[Stage]:
 
     gymnasium.register(FILMED, entry_point=make)
     try:
-        vector = dataclasses.replace(problem, id=FILMED, options={}).make(1)
+        stand_in: Any = problem
+        vector = dataclasses.replace(stand_in, id=FILMED, options={}, workers=0).make(1)
         yield Stage.paced(vector, look, rate(made[-1]))
     finally:
         gymnasium.registry.pop(FILMED, None)

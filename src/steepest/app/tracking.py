@@ -124,7 +124,7 @@ TRACKERS: MappingProxyType[str, Callable[[Path, int, dict[str, Any]], Tracker]] 
 
 def trackers(names: Sequence[str]) -> list[Callable[[Path, int, dict[str, Any]], Tracker]]:
     """What opens each; raises ValueError, before anything is opened, where one is unknown or not installed."""
-    from .names import nearest
+    from ..core.near import nearest
 
     for name in names:
         if name not in TRACKERS:
