@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from steepest.app import catalog, guide
-from steepest.app.names import find_system
-from steepest.app.train import Train
+from steepest.app import catalog, guide, names
+from steepest.app.names import find_claim, find_system
 from steepest.evidence import statistics as st
 
 CELLS = Path(__file__).parent / "guide"
@@ -42,7 +41,7 @@ def check(name: str, problem: str, cell: dict[str, Any] | None) -> None:
     """Raises ValueError where a cell's options are not those that the code would use, or defaults as told are not the code's."""
     make = find_system(name)
     defaults = {p.name: p.default for p in inspect.signature(make).parameters.values()}
-    for option in catalog.options(catalog.find(name).source):
+    for option in catalog.options(source_of(name)):
         try:
             told = ast.literal_eval(option.default)
         except ValueError:
@@ -159,17 +158,20 @@ def picture(run: dict[str, dict[str, Any]], order: list[str], arena: guide.Arena
 # ------------------------------------------------------------------------------------ a system
 
 
+def source_of(name: str) -> Path:
+    return names.HOME / "systems" / names.all_systems()[name] / f"{name}.py"
+
+
 def anchor(name: str) -> str:
     return name.replace("_", "-")
 
 
 def one_system(name: str, plain: Any) -> str:
     """Card, Idea, how it differs from its parent, defaults, and the command of each of its cells."""
-    entry = catalog.find(name)
-    told = catalog.card(entry.source)
+    told = catalog.card(source_of(name))
     rows = [f"({anchor(name)})=\n### {name}", plain(told[""]), f"```text\n{told['Idea']}\n```", difference(name, plain)]
     table = ["| option | default | what it is |", "|---|---|---|"]
-    table += [f"| `{o.name}` | `{o.default}` | {plain(o.help)} |" for o in catalog.options(entry.source)]
+    table += [f"| `{o.name}` | `{o.default}` | {plain(o.help)} |" for o in catalog.options(source_of(name))]
     lines = "\n".join(command(name, arena) for arena in guide.ARENAS)
     fold = "<details><summary>Options and their defaults</summary>\n\n" + "\n".join(table) + "\n\n</details>"
     rows += [fold, f"<details><summary>Its runs again, seed 0</summary>\n\n```text\n{lines}\n```\n\n</details>"]
@@ -181,8 +183,8 @@ def parent_of(name: str) -> str | None:
     made = getattr(find_system(name), "parent", None)
     if made is not None:
         return made.__name__
-    known = {entry.slug for entry in catalog.entries() if entry.state != "planned"}
-    for node in catalog.syntax(catalog.find(name).source).body:
+    known = names.all_systems()
+    for node in catalog.syntax(source_of(name)).body:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module in known:
             return node.module
     return guide.BASELINE if name != guide.BASELINE else None
@@ -208,12 +210,13 @@ def shown(value: Any) -> str:
 
 
 def command(name: str, arena: guide.Arena) -> str:
-    """The line that trains this cell's seed 0; every option that `steepest train` would set otherwise is said."""
-    make = find_system(name)
-    said = [name, "--problem", arena.problem, "--steps", str(guide.updates(arena)), "--seed", "0"]
-    plan = Train.parse(said, "steepest train").plan
-    wanted = guide.options(make, arena)
-    for option in plan.options:
-        if (value := wanted[option]) != plan.options[option]:
-            said += ["--" + option.replace("_", "-"), *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join(["steepest", "train", *said])
+    """The line that trains this cell's seed 0: `steepest train` takes the claim's options on the claim's problem, unless told."""
+    make, claim = find_system(name), find_claim(name)
+    said = dict(guide.setting(make, arena))
+    if claim is not None and claim.problem.keywords.get("id", claim.problem.func.__name__) == arena.problem:
+        wanted = guide.options(make, arena)
+        said |= {option: wanted[option] for option in claim.ours.keywords if option in wanted}
+    words = ["steepest", "train", name, "--problem", arena.problem, "--steps", str(guide.updates(arena)), "--seed", "0"]
+    for option, value in said.items():
+        words += ["--" + option.replace("_", "-"), *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)
