@@ -65,8 +65,8 @@ def test_budgets_come_out_even_and_others_are_refused_with_the_nearest_two():
 
 def test_the_page_says_how_the_settings_were_chosen(page):
     for arena in ARENAS:
-        row = f"| {arena.problem} | {arena.budget:,} | {arena.envs} x {arena.horizon} | {updates(arena)} | {arena.many:g}, {arena.one:g} "
-        assert row in page.settings(str)
+        sizes = f"{arena.budget:,} | {arena.envs} x {arena.horizon} | {updates(arena)}"
+        assert f"| {arena.problem} | {sizes} | {arena.many:g}, {arena.one:g} | {arena.seeds} |" in page.settings(str)
     assert guide.HOW in page.settings(str)
 
 
