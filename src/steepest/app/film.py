@@ -66,4 +66,5 @@ def gif(path: Path, frames: Iterator[Frame], fps: float) -> None:
 
     pictures = (Image.fromarray(frame).quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for frame in frames)
     first = next(pictures)
-    first.save(path, save_all=True, append_images=pictures, duration=round(1000 / fps), loop=0)
+    hundredths = round(100 / fps)  # a GIF counts time in them
+    first.save(path, save_all=True, append_images=pictures, duration=10 * hundredths, loop=0)
