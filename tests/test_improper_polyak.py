@@ -1,21 +1,26 @@
 """Mixtures of given controllers and steps of Polyak's length: exact figures, closed forms, and what both refuse."""
 
-from dataclasses import replace
+import math
 from functools import partial
 
 import pytest
 import torch
 
+from steepest.collectors.episodes import episodes
 from steepest.collectors.walks import walk
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
+from steepest.evidence.claim import Run
 from steepest.evidence.on_policy.improper_ac import claim as improper_claim
-from steepest.evidence.run import reproduce
+from steepest.evidence.on_policy.polyak_pg import claim as polyak_claim
 from steepest.models.mixture import Mixture, choices
 from steepest.optimize.planning import occupancy, softmax_gradient
+from steepest.optimize.polyak import polyak_step
+from steepest.problems.control import CartPole
 from steepest.problems.queues import TwoQueues
 from steepest.problems.tabular import ChainWalk, Garnet, simplex_noise
 from steepest.systems.on_policy.improper_ac import always, improper_ac, returns, td_error
+from steepest.systems.on_policy.polyak_pg import merit, never, optimum, polyak_pg
 
 UNEVEN = partial(TwoQueues, 0.45, 0.30)
 
@@ -196,6 +201,129 @@ def test_improper_ac_refuses_what_makes_no_sense(options, said):
         begin(improper_ac(**options), ChainWalk())
 
 
-def test_the_claim_of_improper_ac_runs():
-    small = replace(improper_claim, steps=2, problem=partial(TwoQueues, 0.45, 0.30, cap=3))
-    assert len(reproduce(small, seeds=2, workers=1).gaps) == 2
+@pytest.mark.parametrize("claim", [improper_claim, polyak_claim], ids=["improper_ac", "polyak_pg"])
+def test_claims_run_at_a_smaller_size(claim):
+    problem = claim.problem()
+    for arm in (claim.ours, claim.baseline):
+        records = list(train(arm(), problem, steps=2))
+        run = Run(0, [r.metrics for r in records], records[-1].state, problem)
+        assert math.isfinite(claim.measure(run))
+        assert all(claim.figure in row for row in run.steps)
+
+
+# ------------------------------------------------------------------------------------------ Polyak's step
+
+
+def bandit(scale, seed=100):
+    return Garnet(states=1, actions=10, branch=1, gamma=0.0, sign="reward", radius=0.0, scale=scale, seed=seed)
+
+
+def relative_gap(problem, system, steps, seed=100):
+    record = list(train(system, problem, steps=steps, seed=seed))[-1]
+    return (float(problem.model.R.max()) - problem.evaluate(record.state.policy, Stream(0))["return"]) / problem.scale
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0.01, 1.8e-4), (1.0, 1.8e-6), (100.0, 1.8e-8)])
+def test_bandits_end_where_the_specification_measured(scale, expected):
+    """A bound of 1000 decides in the end: the gap is about 1 / (bound x steps x scale)."""
+    gap = relative_gap(bandit(scale), polyak_pg(best=optimum, bound=1e3), 500)
+    assert gap == pytest.approx(expected, rel=0.1)
+
+
+def test_the_size_of_rewards_does_not_change_what_is_learned():
+    ends = []
+    for scale in (0.01, 1.0, 100.0):
+        for best in (optimum, None):
+            record = list(train(polyak_pg(best=best, bound=math.inf), bandit(scale), steps=20))[-1]
+            ends.append(record.state.policy.probs().detach())
+    for known, guessed in zip(ends[::2], ends[1::2], strict=True):
+        assert torch.allclose(known, ends[0], atol=1e-6)
+        assert torch.allclose(guessed, ends[1], atol=1e-6)
+    fixed = [relative_gap(bandit(scale), polyak_pg(best=never, bound=1.0), 20) for scale in (0.01, 100.0)]
+    assert fixed[0] > 10 * fixed[1]
+
+
+def test_a_step_by_hand():
+    slope = torch.tensor([3.0, 4.0])
+    assert polyak_step(5.0, 1.0, slope) == pytest.approx(4 / 25)
+    assert polyak_step(5.0, 1.0, slope, c=2.0) == pytest.approx(2 / 25)
+    assert polyak_step(5.0, 1.0, slope, bound=0.1) == 0.1
+    assert polyak_step(5.0, 5.0, slope) == polyak_step(5.0, 6.0, slope) == polyak_step(5.0, 1.0, torch.zeros(2)) == 0.0
+    assert polyak_step(math.inf, 0.0, slope, bound=0.3) == 0.3
+
+
+def test_the_worse_twin_aims_at_the_better_one_which_takes_the_last_step():
+    problem, system = bandit(1.0), polyak_pg(bound=math.inf)
+    state = begin(system, problem)
+    r = problem.model.R[0]
+    for _ in range(5):
+        before = {name: getattr(state, name).logits.detach()[0].clone() for name in ("policy", "twin")}
+        worth = {name: float(theta.softmax(0) @ r) for name, theta in before.items()}
+        better, worse = sorted(worth, key=lambda name: -worth[name])
+        slopes = {name: theta.softmax(0) * (r - worth[name]) for name, theta in before.items()}
+        step = (worth[better] - worth[worse]) / float(slopes[worse] @ slopes[worse])
+        metrics = system.learn(state, problem.model, Stream(0))
+        assert metrics["twin_step"] == pytest.approx(step)
+        assert metrics["step"] == pytest.approx(step)
+        assert torch.allclose(state.twin.logits[0], before[worse] + step * slopes[worse])
+        assert torch.allclose(state.policy.logits[0], before[better] + step * slopes[better])
+        assert float(state.last.step) == pytest.approx(step, rel=1e-6)
+
+
+def test_gpomdp_has_the_gradient_of_enumeration():
+    """CartPole of two steps always pays 2, so no estimate may prefer anything once the baseline is taken away; with rewards put
+    in their place by action, the score-function sum is written out."""
+    problem = CartPole(limit=2)
+    state = begin(polyak_pg(count=4, width=4), problem)
+    batch = episodes(state.policy, problem, Stream(0), count=4)
+    assert batch.mask.tolist() == [[1.0, 1.0]] * 4
+    value, objective, _ = merit(state.policy, batch, 0.9)
+    assert value == pytest.approx(1.9)
+    assert all(float(g.abs().max()) < 1e-6 for g in torch.autograd.grad(objective, list(state.policy.parameters())))
+    batch = batch.having(reward=batch.action.float())
+    value, objective, _ = merit(state.policy, batch, 0.9)
+    later = torch.stack([batch.reward[:, 0] + 0.9 * batch.reward[:, 1], batch.reward[:, 1]], 1)
+    total = 0.0
+    for n in range(4):
+        for t in range(2):
+            others = sum(float(later[m, t]) for m in range(4) if m != n) / 3
+            total += 0.9**t * (float(later[n, t]) - others) * float(batch.logp[n, t]) / 4
+    assert float(objective.detach()) == pytest.approx(total, abs=1e-6)
+    assert value == pytest.approx(float(later[:, 0].mean()))
+
+
+def test_episodes_end_where_they_end():
+    batch = episodes(begin(polyak_pg(width=4), CartPole()).policy, CartPole(limit=30), Stream(3), count=8)
+    lengths = batch.length.long().tolist()
+    assert len(set(lengths)) > 1
+    assert batch.mask.shape[1] == max(lengths) <= 30
+    assert torch.equal(batch.score, batch.length)
+    assert all(float(row[: int(n)].min()) == 1 and not row[int(n) :].any() for row, n in zip(batch.mask, lengths, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (polyak_pg, partial(Garnet, states=3)),
+        (partial(polyak_pg, count=2, width=4, entropy_weight=0.1), partial(CartPole, limit=9)),
+    ],
+    ids=["exact", "episodes"],
+)  # fmt: skip
+def test_polyak_pg_conforms(make, problem):
+    assert any("resume is bitwise" in law for law in check_system(make, problem, fresh=make is polyak_pg))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"c": 0.0}, "c and bound > 0"), ({"bound": -1.0}, "c and bound > 0"), ({"entropy_weight": -1.0}, "entropy_weight >= 0"),
+     ({"discount": 2.0}, "discount in"), ({"count": 1}, "count must be at least 2")],
+)  # fmt: skip
+def test_polyak_pg_refuses_what_makes_no_sense(options, said):
+    with pytest.raises(ValueError, match=said):
+        polyak_pg(**options)
+
+
+@pytest.mark.slow
+def test_a_bounded_polyak_step_learns_cartpole():
+    scores = [r.metrics["score"] for r in train(polyak_pg(count=8, width=32, entropy_weight=1.0), CartPole(), steps=40, seed=0)]
+    assert sum(scores[-10:]) / 10 > 1.5 * sum(scores[:10]) / 10

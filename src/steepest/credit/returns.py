@@ -16,6 +16,13 @@ def reward_to_go(reward: Tensor, mask: Tensor, *, discount: float = 1.0, ended: 
     return out
 
 
+def beyond_others(reward: Tensor, mask: Tensor, *, discount: float = 1.0) -> Tensor:
+    """`reward_to_go` minus its mean over the other trajectories at the same time [N, T]: GPOMDP with a baseline that does not
+    depend on the trajectory itself, so that it biases nothing. One that has ended counts as 0 there. N is at least 2."""
+    later = reward_to_go(reward, mask, discount=discount)
+    return later - (later.sum(0) - later) / (len(later) - 1)
+
+
 def gae(
     reward: Tensor, value: Tensor, next_value: Tensor, terminated: Tensor, truncated: Tensor, *, discount: float, decay: float
 ) -> Tensor:

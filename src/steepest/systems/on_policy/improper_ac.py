@@ -23,7 +23,7 @@ from ...core.batch import Batch
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
-from ...credit import reward_to_go
+from ...credit import beyond_others
 from ...models.linear import Linear
 from ...models.mixture import Mixture, choices
 from ...optimize.planning import softmax_gradient
@@ -57,8 +57,7 @@ def td_error(critic: Linear, batch: Batch, gamma: float) -> Tensor:
 
 def returns(critic: Linear, batch: Batch, gamma: float) -> Tensor:
     """Discounted reward to go, minus its mean over the other walks [N, T]: no critic, the paper's first algorithm on samples."""
-    found = reward_to_go(batch.reward, batch.mask, discount=gamma)
-    return found - (found.sum(0) - found) / (len(found) - 1)
+    return beyond_others(batch.reward, batch.mask, discount=gamma)
 
 
 def improper_ac(
