@@ -250,6 +250,7 @@ def test_a_step_by_hand():
     assert polyak_step(5.0, 1.0, slope, bound=0.1) == 0.1
     assert polyak_step(5.0, 5.0, slope) == polyak_step(5.0, 6.0, slope) == polyak_step(5.0, 1.0, torch.zeros(2)) == 0.0
     assert polyak_step(math.inf, 0.0, slope, bound=0.3) == 0.3
+    assert polyak_step(1.0, 0.0, torch.tensor([1e-160]).double()) == 0.0  # else it is infinite, and inf * 0 is NaN
 
 
 def test_the_worse_twin_aims_at_the_better_one_which_takes_the_last_step():
