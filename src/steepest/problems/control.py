@@ -162,8 +162,10 @@ def greedy(problem: Control, policy: Any, episodes: int, rng: Stream, longest: i
     """Mean and deviation of the return, and the mean length, of the first episode of each of `episodes` environments.
 
     One that has not ended after `longest` steps counts as far as it came: a warning says so, and `unfinished` how many did not.
+    A policy whose `meets` makes the problem another, with an internal state for one, meets that.
     """
-    vector, generator = problem.make(episodes), (rng / "act").torch()
+    met = policy.meets(problem) if hasattr(policy, "meets") else problem
+    vector, generator = met.make(episodes), (rng / "act").torch()
     obs = vector.reset(rng / "reset")
     score, length, open_ = torch.zeros(episodes, dtype=torch.float64), torch.zeros(episodes), torch.ones(episodes)
     for _ in range(longest):
