@@ -252,7 +252,59 @@ static void FN(adam)(const Adam *o, long count, float *p, float *g, float *m, fl
     }
 }
 
-static const Kernels FN(kernels) = {FN(forward), FN(backward), FN(squares), FN(adam)};
+/* ------------------------------------------------------------------------------------------------ a loss
+
+   registry [registers, ROWS], the inputs being there; rows <= ROWS. A comparison with a NaN is as torch's. */
+static void FN(run)(const Program *program, long rows, float *registry)
+{
+    float *to = registry + INPUTS * ROWS, *last = to + program->lines * ROWS;
+    for (int k = 0; k < program->count; k++)
+        for (long i = 0; i < rows; i++)
+            last[k * ROWS + i] = program->constants[k];
+#define EACH(name, value) \
+    case name: \
+        for (long i = 0; i < rows; i++) { \
+            const float x = a[i], y = b[i]; \
+            (void)x, (void)y; \
+            to[i] = value; \
+        } \
+        break;
+    for (const int32_t *line = program->code, *end = line + 4 * program->lines; line < end; line += 4, to += ROWS) {
+        const float *a = registry + line[1] * ROWS, *b = registry + line[2] * ROWS, *c = registry + line[3] * ROWS;
+        switch (line[0]) {
+            EACH(COPY, x)
+            EACH(ADD, x + y)
+            EACH(SUB, x - y)
+            EACH(MUL, x * y)
+            EACH(DIV, x / y)
+            EACH(MAXIMUM, x != x || x > y ? x : y)
+            EACH(MINIMUM, x != x || x < y ? x : y)
+            EACH(EQ, x == y)
+            EACH(NE, x != y)
+            EACH(LT, x < y)
+            EACH(LE, x <= y)
+            EACH(GT, x > y)
+            EACH(GE, x >= y)
+            EACH(AND, x != 0 && y != 0)
+            EACH(OR, x != 0 || y != 0)
+            EACH(POW, powf(x, y))
+            EACH(NEG, -x)
+            EACH(EXP, expf(x))
+            EACH(LOG, logf(x))
+            EACH(SQRT, sqrtf(x))
+            EACH(ABS, fabsf(x))
+            EACH(TANH, tanhf(x))
+            EACH(LOG1P, log1pf(x))
+            EACH(EXPM1, expm1f(x))
+            EACH(SIGN, (x > 0) - (x < 0))
+            EACH(NOT, x == 0)
+            EACH(WHERE, x != 0 ? y : c[i])
+        }
+    }
+#undef EACH
+}
+
+static const Kernels FN(kernels) = {FN(run), FN(forward), FN(backward), FN(squares), FN(adam)};
 
 #undef vec
 #undef ivec

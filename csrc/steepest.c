@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VERSION 1 /* of the interface; core/native.py asks for the same */
+#define VERSION 2 /* of the interface; core/native.py asks for the same */
 #define LAYERS 16
 #define ROWS 64   /* of a block that goes through all layers while it is in the first cache */
 #define SLICE 128 /* of a product's depth, where columns are padded */
@@ -27,7 +27,23 @@ typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
 } Adam;
 
+/* A loss as torch ran it, see core/program.py: registers of one number a row; first the inputs, then what each line computes, then
+   the constants. */
+#define INPUTS 9
+enum { NEW, OLD, ADVANTAGE, MASK, ENTROPY, VALUE, OLD_VALUE, TARGET, WEIGHT };
+enum {
+    COPY, ADD, SUB, MUL, DIV, MAXIMUM, MINIMUM, EQ, NE, LT, LE, GT, GE, AND, OR, POW, NEG, EXP, LOG, SQRT, ABS, TANH, LOG1P, EXPM1,
+    SIGN, NOT, WHERE
+};
+
 typedef struct {
+    const int32_t *code; /* [lines, 4]: operation and operands */
+    const float *constants;
+    int lines, count;
+} Program;
+
+typedef struct {
+    void (*run)(const Program *, long, float *);
     void (*forward)(const Net *, long, const float *, float *, float *);
     void (*backward)(const Net *, long, const float *, const float *, const float *, float *, float *);
     double (*squares)(const float *, long);
@@ -356,6 +372,102 @@ static void begin(const World *world, uint64_t seed, uint64_t index, uint64_t ep
 #pragma GCC pop_options
 #endif
 
+/* ------------------------------------------------------------------------------------------------ an epoch of an update */
+
+#define REPORTS 32
+#define PARAMETERS 16
+
+typedef struct {
+    float *p, *g, *m, *v, *step;
+    long count;
+    Adam rule;
+} Moved;
+
+typedef struct {
+    Net policy, critic;
+    int judged;           /* whether the critic is asked */
+    const float *log_std; /* as above */
+    long wide;            /* bytes of an action */
+    const float *obs, *column[INPUTS]; /* NULL: the column is 1, or what the policy says now */
+    const char *action;
+    Program program;
+    int by[3], reports, report[REPORTS]; /* registers of gradients by logp, entropy and value, -1 where there is none */
+    float *found[3];                     /* gradients of the policy's theta, of log_std, of the critic's theta, or NULL */
+    int moved;
+    Moved parameter[PARAMETERS];
+    double max_norm;
+} Update;
+
+/* Gradients are scaled down to max_norm together, then Adam; -> their norm before */
+static double advance_all(int count, const Moved *parameter, double max_norm)
+{
+    double norm = 0;
+    for (int k = 0; k < count; k++)
+        norm += kernels->squares(parameter[k].g, parameter[k].count);
+    norm = sqrt(norm);
+    const double share = max_norm / (norm + 1e-6);
+    for (int k = 0; k < count; k++) {
+        const Moved *x = &parameter[k];
+        *x->step += 1;
+        kernels->adam(&x->rule, x->count, x->p, x->g, x->m, x->v, *x->step, share < 1 ? (float)share : 1.0f);
+    }
+    return norm;
+}
+
+/* One optimizer step on the decisions in `index` [rows]; adds what is reported to `told` [reports + 1]. */
+static void minibatch(const Update *u, long rows, const int64_t *index, double *told)
+{
+    const long seen = u->policy.sizes[0], outputs = u->policy.sizes[u->policy.layers], lines = u->program.lines;
+    const long registers = INPUTS + lines + u->program.count;
+    const long kept = rows * kept_width(&u->policy), kept_critic = u->judged ? rows * kept_width(&u->critic) : 0;
+    float *memory = scratch(rows * (seen + 2 * outputs + 3 + INPUTS) + kept + kept_critic + registers * ROWS);
+    char *action = (char *)scratch((rows * u->wide + 3) / sizeof(float));
+    float *obs = memory, *out = obs + rows * seen, *g = out + rows * outputs, *by = g + rows * outputs, *column = by + 3 * rows;
+    float *activity = column + INPUTS * rows, *activity_critic = activity + kept, *registry = activity_critic + kept_critic;
+    for (long i = 0; i < rows; i++) {
+        const long from = index[i];
+        memcpy(obs + i * seen, u->obs + from * seen, seen * sizeof(float));
+        memcpy(action + i * u->wide, u->action + from * u->wide, u->wide);
+        for (int k = 0; k < INPUTS; k++)
+            column[k * rows + i] = u->column[k] ? u->column[k][from] : k == WEIGHT ? 1.0f / rows : 1.0f;
+    }
+    kernels->forward(&u->policy, rows, obs, activity, out);
+    judge_head(u->log_std, rows, outputs, out, action, column + NEW * rows, column + ENTROPY * rows);
+    if (!u->column[OLD])
+        memcpy(column + OLD * rows, column + NEW * rows, rows * sizeof(float));
+    if (u->judged)
+        kernels->forward(&u->critic, rows, obs, activity_critic, column + VALUE * rows);
+    double sum[REPORTS] = {0};
+    for (long r = 0; r < rows; r += ROWS) {
+        const long some = rows - r < ROWS ? rows - r : ROWS;
+        for (int k = 0; k < INPUTS; k++)
+            memcpy(registry + k * ROWS, column + k * rows + r, some * sizeof(float));
+        kernels->run(&u->program, some, registry);
+        for (int k = 0; k < 3; k++)
+            if (u->by[k] >= 0)
+                memcpy(by + k * rows + r, registry + u->by[k] * ROWS, some * sizeof(float));
+            else
+                memset(by + k * rows + r, 0, some * sizeof(float));
+        for (int k = 0; k < u->reports; k++)
+            for (long i = 0; i < some; i++)
+                sum[k] += registry[u->report[k] * ROWS + i];
+    }
+    for (int k = 0; k < u->reports; k++)
+        told[k] += sum[k] / rows;
+    for (int k = 0; k < u->moved; k++)
+        memset(u->parameter[k].g, 0, u->parameter[k].count * sizeof(float));
+    if (u->found[0]) {
+        push_head(u->log_std, rows, outputs, out, (const void *)action, column + ENTROPY * rows, by, u->by[1] < 0 ? NULL : by + rows, g,
+                  u->found[1]);
+        kernels->backward(&u->policy, rows, obs, activity, g, u->found[0], NULL);
+    }
+    if (u->found[2])
+        kernels->backward(&u->critic, rows, obs, activity_critic, by + 2 * rows, u->found[2], NULL);
+    told[u->reports] += advance_all(u->moved, u->parameter, u->max_norm);
+    PyMem_RawFree(action);
+    PyMem_RawFree(memory);
+}
+
 /* ------------------------------------------------------------------------------------------------ Python */
 
 static void *address(PyObject *x) { return PyLong_AsVoidPtr(x); }
@@ -485,42 +597,26 @@ static PyObject *sample(PyObject *self, PyObject *const *args, Py_ssize_t count)
     Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
-/* (gradient, count), ... -> their Euclidean norm together */
-static PyObject *norm(PyObject *self, PyObject *const *args, Py_ssize_t count)
+/* ((addresses of a parameter, its gradient, its moments and its step, its size, lr, beta1, beta2, eps, weight_decay), ...) */
+static int read_moved(PyObject *x, Moved *moved)
 {
-    double sum = 0;
-    if (count % 2)
-        return PyErr_Format(PyExc_TypeError, "pairs are wanted"), NULL;
-    for (Py_ssize_t i = 0; i < count; i += 2) {
-        const float *g = address(args[i]);
-        const long n = PyLong_AsLong(args[i + 1]);
-        if (PyErr_Occurred())
-            return NULL;
-        sum += kernels->squares(g, n);
+    const int count = PyTuple_Check(x) ? (int)PyTuple_GET_SIZE(x) : PARAMETERS + 1;
+    if (count > PARAMETERS)
+        return PyErr_Format(PyExc_TypeError, "at most %d parameters are moved at once", PARAMETERS), -1;
+    for (int k = 0; k < count; k++) {
+        PyObject *one = PyTuple_GET_ITEM(x, k);
+        if (!PyTuple_Check(one) || PyTuple_GET_SIZE(one) != 11)
+            return PyErr_Format(PyExc_TypeError, "a parameter is five addresses, its size and five numbers"), -1;
+        void *at[5];
+        double number[5];
+        for (int i = 0; i < 5; i++) {
+            at[i] = address(PyTuple_GET_ITEM(one, i));
+            number[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(one, 6 + i));
+        }
+        moved[k] = (Moved){at[0], at[1], at[2], at[3], at[4], PyLong_AsLong(PyTuple_GET_ITEM(one, 5)),
+                           {number[0], number[1], number[2], number[3], number[4]}};
     }
-    return PyFloat_FromDouble(sqrt(sum));
-}
-
-/* share, lr, beta1, beta2, eps, weight_decay, then (parameter, gradient, first moment, second moment, step, count), ... */
-static PyObject *adam(PyObject *self, PyObject *const *args, Py_ssize_t count)
-{
-    if (count < 6 || count % 6)
-        return PyErr_Format(PyExc_TypeError, "six numbers and six for each parameter are wanted, not %zd", count), NULL;
-    double number[6];
-    for (int i = 0; i < 6; i++)
-        number[i] = PyFloat_AsDouble(args[i]);
-    const Adam o = {number[1], number[2], number[3], number[4], number[5]};
-    for (Py_ssize_t i = 6; i < count; i += 6) {
-        float *at[5];
-        for (int k = 0; k < 5; k++)
-            at[k] = address(args[i + k]);
-        const long n = PyLong_AsLong(args[i + 5]);
-        if (PyErr_Occurred())
-            return NULL;
-        *at[4] += 1;
-        kernels->adam(&o, n, at[0], at[1], at[2], at[3], *at[4], (float)number[0]);
-    }
-    Py_RETURN_NONE;
+    return PyErr_Occurred() ? -1 : count;
 }
 
 /* Steps of `count` environments, `horizon` of each; what they gave is [count, horizon, ...]. With a network (not None) it acts, on
@@ -587,9 +683,92 @@ static PyObject *roll(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
+/* (code, lines, constants, count) */
+static int read_program(PyObject *x, Program *program)
+{
+    if (!PyTuple_Check(x) || PyTuple_GET_SIZE(x) != 4)
+        return PyErr_SetString(PyExc_TypeError, "a program is (code, lines, constants, count)"), 0;
+    program->code = address(PyTuple_GET_ITEM(x, 0));
+    program->lines = (int)PyLong_AsLong(PyTuple_GET_ITEM(x, 1));
+    program->constants = address(PyTuple_GET_ITEM(x, 2));
+    program->count = (int)PyLong_AsLong(PyTuple_GET_ITEM(x, 3));
+    return !PyErr_Occurred();
+}
+
+/* program, rows, inputs [9, rows], where to [registers, rows] */
+static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Program program;
+    if (!arguments(given, 4) || !read_program(args[0], &program))
+        return NULL;
+    const long rows = PyLong_AsLong(args[1]), registers = INPUTS + program.lines + program.count;
+    const float *from = address(args[2]);
+    float *to = address(args[3]);
+    if (PyErr_Occurred())
+        return NULL;
+    float *registry = scratch(registers * ROWS);
+    for (long r = 0; r < rows; r += ROWS) {
+        const long some = rows - r < ROWS ? rows - r : ROWS;
+        for (long k = 0; k < INPUTS; k++)
+            memcpy(registry + k * ROWS, from + k * rows + r, some * sizeof(float));
+        kernels->run(&program, some, registry);
+        for (long k = 0; k < registers; k++)
+            memcpy(to + k * rows + r, registry + k * ROWS, some * sizeof(float));
+    }
+    PyMem_RawFree(registry);
+    Py_RETURN_NONE;
+}
+
+/* An epoch: policy net, log_std, critic net or None, obs, action, bytes of an action, (columns), program, (registers of gradients),
+   (registers to report), (addresses of gradients), max_norm, parameters, rows, size of a minibatch, order [rows], where to add what is told [reports + 1] in double. -> its steps */
+static PyObject *learn(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Update u = {.judged = 0};
+    if (!arguments(given, 17) || !read_net(args[0], &u.policy) || (args[2] != Py_None && !read_net(args[2], &u.critic)) ||
+        !read_program(args[7], &u.program))
+        return NULL;
+    u.log_std = address(args[1]);
+    u.judged = args[2] != Py_None;
+    u.obs = address(args[3]);
+    u.action = address(args[4]);
+    u.wide = PyLong_AsLong(args[5]);
+    const int tuples[] = {6, 8, 9, 10};
+    for (int i = 0; i < 4; i++)
+        if (!PyTuple_Check(args[tuples[i]]))
+            return PyErr_Format(PyExc_TypeError, "argument %d must be a tuple", tuples[i]), NULL;
+    u.reports = (int)PyTuple_GET_SIZE(args[9]);
+    u.moved = read_moved(args[12], u.parameter);
+    if (u.moved < 0)
+        return NULL;
+    if (PyTuple_GET_SIZE(args[6]) != INPUTS || PyTuple_GET_SIZE(args[8]) != 3 || PyTuple_GET_SIZE(args[10]) != 3 ||
+        u.reports > REPORTS)
+        return PyErr_Format(PyExc_ValueError, "an update of a size that is not known"), NULL;
+    for (int k = 0; k < INPUTS; k++)
+        u.column[k] = address(PyTuple_GET_ITEM(args[6], k));
+    for (int k = 0; k < 3; k++) {
+        u.by[k] = (int)PyLong_AsLong(PyTuple_GET_ITEM(args[8], k));
+        u.found[k] = address(PyTuple_GET_ITEM(args[10], k));
+    }
+    for (int k = 0; k < u.reports; k++)
+        u.report[k] = (int)PyLong_AsLong(PyTuple_GET_ITEM(args[9], k));
+    u.max_norm = PyFloat_AsDouble(args[11]);
+    const long rows = PyLong_AsLong(args[13]), size = PyLong_AsLong(args[14]);
+    const int64_t *order = address(args[15]);
+    double *told = address(args[16]);
+    if (PyErr_Occurred() || size < 1 || !in_range(u.log_std, u.action, rows, u.policy.sizes[u.policy.layers]))
+        return NULL;
+    long steps = 0;
+    Py_BEGIN_ALLOW_THREADS for (long from = 0; from < rows; from += size, steps++)
+    {
+        const long some = rows - from < size ? rows - from : size;
+        minibatch(&u, some, order + from, told);
+    }
+    Py_END_ALLOW_THREADS return PyLong_FromLong(steps);
+}
+
 #define CALL(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
-static PyMethodDef methods[] = {CALL(forward), CALL(backward), CALL(judge), CALL(push), CALL(sample), CALL(norm),
-                                CALL(adam),    CALL(roll),  {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {CALL(forward), CALL(backward), CALL(judge), CALL(push), CALL(sample), CALL(roll),
+                                CALL(run),     CALL(learn),    {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_steepest", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__steepest(void)

@@ -17,7 +17,7 @@ from steepest.losses import clip, entropy, k3, squared, squared_clip, token_mean
 from steepest.models.control import Mlp, control_critic, control_policy, parts
 from steepest.models.distributions import Categorical, Gaussian
 from steepest.models.moments import Moments, Normalizer, ReturnScale
-from steepest.optimize.epochs import Epochs
+from steepest.optimize.epochs import Epochs, advance
 from steepest.problems.control import CartPole, PointMass
 
 
@@ -261,6 +261,34 @@ def test_what_cannot_be_done_by_hand_is_left_to_autograd():
     assert objective.judge(state, batch) is None
     objective.pull(state, batch, report=False)
     assert state.policy.net.theta.grad.any()
+
+
+@pytest.mark.parametrize(
+    "options", [{"fused": True}, {"fused": True, "weight_decay": 0.1}, {"foreach": True}, {"fused": True, "amsgrad": True}], ids=str
+)
+def test_an_optimizer_advances_as_if_it_had_stepped(options):
+    runs = []
+    for step in (lambda o: o.step(), advance):
+        params = [torch.nn.Parameter(random(40, dtype=torch.float32)), torch.nn.Parameter(random(3, 2, dtype=torch.float32))]
+        optimizer = torch.optim.Adam(params, 0.01, **options)
+        for i in range(4):
+            for k, p in enumerate(params):
+                p.grad = None if k and i == 2 else random(*p.shape, seed=10 * i + k, dtype=torch.float32)
+            step(optimizer)
+        runs.append((params, optimizer.state_dict()["state"]))
+    (a, first), (b, second) = runs
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert all(torch.equal(first[i][name], second[i][name]) for i in first for name in first[i])
+
+
+def test_hooks_of_an_optimizer_are_called():
+    p = torch.nn.Parameter(torch.ones(2))
+    optimizer, seen = torch.optim.Adam([p], 0.1, fused=True), []
+    optimizer.register_step_post_hook(lambda *_: seen.append(1))
+    for _ in range(3):
+        p.grad = torch.ones(2)
+        advance(optimizer)
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])

@@ -1,5 +1,6 @@
 """What the kernels compute is what their twins in Python compute, and without them everything still runs."""
 
+import dataclasses
 import importlib.machinery
 import sys
 import types
@@ -10,11 +11,14 @@ import pytest
 import torch
 
 from steepest.collectors.rollout import rollout, stepped
-from steepest.core import Stream, native, train
+from steepest.core import Batch, State, Stream, native, train
+from steepest.engines.compiled import faithful, program_of
+from steepest.engines.policy_gradient import PolicyObjective
+from steepest.losses import Loss, clip, entropy, loss, reinforce, squared, squared_clip, surrogate, token_mean
 from steepest.models.build import actor_state
-from steepest.models.control import CategoricalPolicy, Mlp, control_policy, plain
+from steepest.models.control import CategoricalPolicy, Mlp, control_critic, control_policy, plain
 from steepest.models.moments import Normalizer
-from steepest.optimize.epochs import advance
+from steepest.optimize.epochs import Epochs, rule
 from steepest.problems.control import CartPole, Pendulum, PointMass, uniforms
 from steepest.systems.on_policy.ppo import ppo
 
@@ -157,43 +161,159 @@ def test_what_the_kernels_do_not_know_is_left_to_torch():
         policy.net(random(3, 5))
 
 
-# ---------------------------------------------------------------------------------- Adam
+# ---------------------------------------------------------------------------------- losses as programs
 
 
+@loss("entropy", "value", "target")
+def odd(t, *, sharp=2.0):
+    """Nobody's objective: smooth, cornered and saturated pieces of every term."""
+    soft = torch.nn.functional.softplus(sharp * t.log_ratio) + torch.nn.functional.logsigmoid(t.new)
+    bent = torch.where(t.advantage > 0, soft, t.ratio.clamp(max=1.5)) * t.advantage.tanh()
+    far = (t.value - t.target).abs()
+    return bent - 0.1 * t.entropy**3 + torch.minimum(far, torch.sqrt(1 + far)), {"far": far, "beyond": t.ratio > 1}
+
+
+@loss("value", "target")
+def everything(t):
+    x, y = t.new, t.old
+    smooth = x.sigmoid() * y.exp().log1p() + (x * x + 1).rsqrt() - (y / 3).expm1() / (x.abs() + 2)
+    stepped = torch.maximum(x, y).relu() * (x.sign() == y.sign()) + x.clamp(-1, 1) ** 4 - (1 - x.square()).clamp_min(0.1).log()
+    mixed = torch.where((x > 0) & ~(y < 0) | (x == y), 2 - x, x.reciprocal().tanh())
+    return smooth + stepped + mixed + torch.nn.functional.mse_loss(t.value, t.target, reduction="none") + t.value.pow(3)
+
+
+LOSSES = {
+    "ppo": clip() + 0.5 * squared() - 0.01 * entropy(), "surrogate": surrogate(), "reinforce": reinforce(), "value": squared(),
+    "clipped value": clip(low=0.1, high=0.3) + squared_clip(), "odd": odd(), "everything": everything(),
+}  # fmt: skip
+
+
+def learner(problem, loss_, normalize, reuse=True):
+    policy = control_policy(problem, Stream(0), width=16, normalize=normalize)
+    wide = policy.net.sizes[0]
+    if normalize:
+        policy.norm.write(3 * random(100, wide) + 1)
+    state = State(policy=policy, critic=control_critic(problem, Stream(1), width=24, norm=policy.norm))
+    # an epsilon of 1: else Adam makes whole steps of a difference in rounding
+    trained = [p for p in state.parameters() if p.requires_grad]
+    state.optimizers["policy"] = torch.optim.Adam(trained, 0.05, eps=1.0, fused=True, weight_decay=0.01)
+    obs = random(7, 31, wide)
+    action, logp = policy.sample(obs.reshape(-1, wide), Stream(2).torch())
+    a, b, c, d = (random(7, 31, seed=i) for i in range(4))
+    old = logp.reshape(7, 31) + 0.2 * a if reuse else None
+    action = action.reshape(7, 31, *action.shape[1:])
+    batch = Batch(obs, action, old, a, torch.ones(7, 31), torch.arange(7), advantage=b, value=c, target=d)
+    return state, PolicyObjective(loss_, token_mean), batch
+
+
+@kernels
+@pytest.mark.parametrize("problem", OWN[::2], ids=str)
+@pytest.mark.parametrize("normalize", [False, True], ids=["raw", "normalised"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_passes_in_one_call_are_passes_in_torch(problem, normalize, name, without):
+    """Parameters, moments, steps and metrics, after minibatches of unequal size; the gradient is scaled down in some of them."""
+    ends = []
+    for _ in range(2):
+        state, objective, batch = learner(problem, LOSSES[name], normalize)
+        assert (objective.compiled(state, batch.decisions()) is None) == (native.library is None)
+        before = [p.detach().clone() for p in state.parameters()]
+        told = Epochs(3, 4, max_norm=0.3)(state, objective, batch, Stream(0))
+        ends.append((state, told))
+        without()
+    (one, first), (two, second) = ends
+    assert any((p - q).abs().max() > 1e-3 for p, q in zip(one.parameters(), before, strict=True))
+    assert all(torch.allclose(p, q, atol=2e-6) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+    assert first == pytest.approx(second, rel=1e-4, abs=1e-5)
+    a, b = (state.optimizers["policy"].state_dict()["state"] for state in (one, two))
+    assert a.keys() == b.keys()
+    for i in a:
+        assert a[i].keys() == b[i].keys()
+        assert all(a[i][k].dtype == b[i][k].dtype and torch.allclose(a[i][k], b[i][k], rtol=1e-4, atol=1e-7) for k in a[i])
+        assert float(a[i]["step"]) == 12
+    assert all((p.grad is None) == (q.grad is None) for p, q in zip(one.parameters(), two.parameters(), strict=True))
+
+
+@kernels
+def test_one_step_of_the_policy_that_acted(without):
+    """No old log-probability: the ratio is 1; the batch is not shuffled."""
+    ends = []
+    for _ in range(2):
+        state, objective, batch = learner(CartPole(), LOSSES["ppo"], False, reuse=False)
+        told = Epochs(1, 1)(state, objective, batch, Stream(0))
+        ends.append((torch.cat([p.detach().reshape(-1) for p in state.parameters()]), told))
+        without()
+    assert torch.allclose(ends[0][0], ends[1][0], atol=1e-6)
+    assert ends[0][1] == pytest.approx(ends[1][1], rel=1e-4, abs=1e-6)
+
+
+def of(fn, *needs):
+    return Loss(fn, frozenset(needs), "of")
+
+
+@kernels
 @pytest.mark.parametrize(
-    "options", [{"fused": True}, {"fused": True, "weight_decay": 0.1}, {"foreach": True}, {"fused": True, "amsgrad": True}], ids=str
+    "fn",
+    [
+        lambda t: t.new - t.new.mean(),
+        lambda t: t.new * float(t.advantage.max()),
+        lambda t: t.new if t.advantage[0] > 0 else -t.new,
+        lambda t: t.new / len(t.new),
+        lambda t: t.new * torch.rand(t.new.shape),
+        lambda t: t.new * t.advantage.cumsum(0),
+        lambda t: t.new + COEFFICIENT,
+        lambda t: torch.special.i0(t.new),
+        lambda t: (t.new[1:] - t.new[:-1]).repeat(2, 1)[: len(t.new)],
+    ],
+    ids=["mean", "number", "branch", "rows", "random", "sum", "tensor from elsewhere", "unknown operation", "neighbours"],
 )
-@pytest.mark.parametrize("max_norm", [0.5, float("inf")])
-def test_an_optimizer_advances_as_if_it_had_stepped(options, max_norm):
-    def stepped(optimizer, params):
-        norm = torch.nn.utils.clip_grad_norm_(params, max_norm)
-        optimizer.step()
-        return norm
-
-    runs = []
-    for step in (stepped, lambda o, params: advance(o, params, max_norm)):
-        params, norms = [torch.nn.Parameter(random(n, seed=n)) for n in (41, 3, 1000)], []
-        slow = {"params": params[1:2], "lr": 1e-4, "eps": 1e-3, "betas": (0.5, 0.8)}
-        optimizer = torch.optim.Adam([{"params": params[::2]}, slow], 0.01, **options)
-        for i in range(6):
-            for k, p in enumerate(params):
-                p.grad = None if k == 1 and i == 3 else random(*p.shape, seed=10 * i + k)
-            norms.append(float(step(optimizer, params)))
-        runs.append((params, optimizer.state_dict()["state"], norms))
-    (a, first, norms), (b, second, told) = runs
-    assert all(torch.allclose(x, y, atol=1e-7, rtol=1e-6) for x, y in zip(a, b, strict=True))
-    assert all(torch.allclose(first[i][name], second[i][name], atol=1e-8, rtol=2e-6) for i in first for name in first[i])
-    assert told == pytest.approx(norms, rel=1e-6)
+def test_a_loss_that_looks_beyond_its_decision_stays_in_torch(fn):
+    state, objective, batch = learner(CartPole(), of(fn), False)
+    assert program_of(objective.loss) is None
+    start = state.policy.net.theta.detach().clone()
+    Epochs(1, 2)(state, objective, batch, Stream(0))
+    assert not torch.equal(start, state.policy.net.theta)
 
 
-def test_hooks_of_an_optimizer_are_called():
-    p = torch.nn.Parameter(torch.ones(2))
-    optimizer, seen = torch.optim.Adam([p], 0.1, fused=True), []
-    optimizer.register_step_post_hook(lambda *_: seen.append(1))
-    for _ in range(3):
-        p.grad = torch.ones(2)
-        advance(optimizer, [p], 1.0)
-    assert len(seen) == 3
+COEFFICIENT = torch.ones(1)
+
+
+@kernels
+def test_a_loss_that_changed_meanwhile_is_traced_anew():
+    weight = [1.0]
+    moving = of(lambda t: weight[0] * t.new * t.advantage)
+    ends = []
+    for weight[0] in (1.0, -3.0):
+        state, objective, batch = learner(CartPole(), moving, False)
+        assert objective.compiled(state, batch.decisions()) is not None
+        ends.append(Epochs(1, 1, max_norm=1e9)(state, objective, batch, Stream(0)))
+    assert ends[1]["loss"] == pytest.approx(-3 * ends[0]["loss"], rel=1e-5)
+    assert ends[1]["grad_norm"] == pytest.approx(3 * ends[0]["grad_norm"], rel=1e-5)
+
+
+@kernels
+def test_a_program_that_is_not_the_loss_is_seen():
+    program = program_of(LOSSES["odd"])
+    wrong = program.code.clone()
+    wrong[0, 0] = (wrong[0, 0] + 1) % 5
+    assert faithful(program)
+    assert not faithful(dataclasses.replace(program, code=wrong))
+
+
+@kernels
+@pytest.mark.parametrize("options", [{"foreach": True}, {"fused": True, "amsgrad": True}], ids=str)
+def test_another_optimizer_steps_as_it_does(options):
+    state, objective, batch = learner(CartPole(), LOSSES["ppo"], False)
+    state.optimizers["policy"] = torch.optim.Adam([p for p in state.parameters() if p.requires_grad], 0.05, **options)
+    assert rule(state.optimizers["policy"], objective.compiled(state, batch.decisions()).moved) is None
+    assert Epochs(2, 2)(state, objective, batch, Stream(0))["grad_norm"] > 0
+    assert float(state.optimizers["policy"].state[state.policy.net.theta]["step"]) == 4
+
+
+@kernels
+def test_decisions_that_were_not_made_go_through_torch():
+    state, objective, batch = learner(CartPole(), LOSSES["ppo"], False)
+    batch.mask[3, 5] = 0
+    assert objective.compiled(state, batch.decisions()) is None
 
 
 # ---------------------------------------------------------------------------------- environments
@@ -297,7 +417,7 @@ def test_a_stale_module_is_refused_with_a_warning(monkeypatch):
     stale = types.ModuleType("_steepest")
     stale.VERSION = native.VERSION - 1
     monkeypatch.setitem(sys.modules, "_steepest", stale)
-    with pytest.warns(UserWarning, match=r"compiled kernels of steepest are of version 0, this source needs 1"):
+    with pytest.warns(UserWarning, match=rf"are of version {stale.VERSION}, this source needs {native.VERSION}: they stand idle"):
         assert native.load() is None
     empty = types.ModuleType("_steepest")
     empty.__spec__ = importlib.machinery.ModuleSpec("_steepest", None)

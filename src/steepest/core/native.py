@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-VERSION = 1  # of the interface, as in csrc/steepest.c
+VERSION = 2  # of the interface, as in csrc/steepest.c
 CARTPOLE, PENDULUM, POINTMASS = range(3)  # the worlds there, in their order
 
 
@@ -42,10 +42,19 @@ def own(thing: Any, name: str) -> Any:
     return vars(type(thing)).get(name)
 
 
-class Actor(NamedTuple):
-    """A policy that a kernel can let act, while its parameters stay where they are."""
+class Known(NamedTuple):
+    """A network that the kernels know, with what stands behind it."""
 
     net: tuple[Any, ...]  # addresses and sizes
     spread: int  # the address of log_std, or 0
+    theta: Tensor
+    log_std: Tensor | None
+
+
+class Actor(NamedTuple):
+    """A policy that a kernel can let act, while its parameters stay where they are. See `Known`."""
+
+    net: tuple[Any, ...]
+    spread: int
     noise: Tensor  # what T steps of N environments are drawn from [T, N, ...]
     action: Tensor  # room for what they do [N, T, ...]

@@ -39,10 +39,17 @@ def gae(
     alive = 1 - terminated.to(reward)
     delta = reward + discount * alive * next_value - value
     trace = discount * decay * alive * (1 - truncated.to(reward))
-    steps, later = delta.T.contiguous(), torch.zeros_like(delta[:, 0])  # time first: the loop reads whole rows
-    for step, keep in zip(reversed(steps.unbind()), reversed(trace.T.contiguous().unbind()), strict=True):
-        later = step.addcmul_(keep, later)
-    return steps.T.contiguous()
+    return discounted(delta, trace)
+
+
+def discounted(x: Tensor, keep: Tensor) -> Tensor:
+    """y_t = x_t + keep_t y_{t+1}, [N, T]: what reaches t from the next 1, 2, 4, ... steps, in log T passes over whole rows."""
+    x, keep, span = x.clone(), keep.clone(), 1
+    while span < x.shape[1]:
+        x[:, :-span] += keep[:, :-span] * x[:, span:]
+        keep[:, :-span] *= keep[:, span:].clone()
+        span *= 2
+    return x
 
 
 def standardize(x: Tensor, mask: Tensor, *, eps: float = 1e-8) -> Tensor:

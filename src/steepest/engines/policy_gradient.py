@@ -16,6 +16,7 @@ from ..core.system import System
 from ..losses import Loss, Reduce, Terms, token_mean
 from ..optimize.epochs import Update, epochs
 from ..optimize.natural import refuse_without_kl
+from .compiled import Compiled, compiled
 
 Select = Callable[[State, Batch], Batch]
 Credit = Callable[[State, Batch], Tensor | dict[str, Tensor]]
@@ -82,6 +83,10 @@ class PolicyObjective:
             metrics = {"kl": terms.ratio - 1 - terms.log_ratio, **metrics}
             sums = {name: weighted(x.detach().to(value.dtype), batch.info["share"], batch) for name, x in metrics.items()}
         return total, {"loss": total.detach(), **sums}
+
+    def compiled(self, state: State, batch: Batch) -> Compiled | None:
+        """A whole pass as one native call, where all decisions count the same and the kernels know what they meet."""
+        return compiled(self.loss, state, batch) if self.reduce is token_mean and type(self) is PolicyObjective else None
 
     def pull(self, state: State, batch: Batch, report: bool) -> dict[str, Tensor]:
         """Add the gradient of the loss to the parameters'; -> metrics, if they are to `report`.

@@ -166,11 +166,18 @@ class ControlPolicy(nn.Module):
 
     def compiled(self, obs: Tensor) -> bool:
         """Whether the kernels know this policy, its very class, and take the observations."""
-        return bool(native.own(self, "native")) and self.net.compiled(obs)
+        return bool(native.own(self, "kernel")) and self.net.compiled(obs)
 
     def spread(self) -> int:
         """The address of log_std; 0 where there is none."""
         return 0
+
+    def known(self, obs: Tensor, action: Tensor) -> native.Known | None:
+        """What the kernels need to learn from obs [B, 1, O] and action [B, 1, ...]; None where they cannot."""
+        blank = self.blank(*obs.shape[:-1])
+        if not self.compiled(obs) or (action.shape, action.dtype) != (blank.shape, blank.dtype):
+            return None
+        return native.Known(self.net.address(self.norm), self.spread(), self.net.theta, self.log_std if self.spread() else None)
 
     def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor | None], None]] | None:
         """`logp_entropy` without a graph, and what adds to the parameters' gradients, given those of both [...]. None where there
@@ -244,7 +251,7 @@ class ControlPolicy(nn.Module):
 class CategoricalPolicy(ControlPolicy):
     """One of A actions: action [...] long."""
 
-    native = True
+    kernel = True
 
     def head(self, out: Tensor) -> Categorical:
         return Categorical.of(out)
@@ -263,7 +270,7 @@ class GaussianPolicy(ControlPolicy):
     """A number in each of A dimensions: action [..., A]. The environment receives it clipped to [low, high]; the log-probability is
     that of the number before the clip."""
 
-    native = True
+    kernel = True
     low: Tensor
     high: Tensor
 
@@ -292,7 +299,7 @@ class GaussianPolicy(ControlPolicy):
 class ControlCritic(nn.Module):
     """V(s) [...] of obs [..., O]."""
 
-    native = True
+    kernel = True
 
     def __init__(self, net: Mlp, norm: Normalizer | None):
         super().__init__()
@@ -301,10 +308,16 @@ class ControlCritic(nn.Module):
     def value(self, obs: Tensor, action: Tensor, mask: Tensor) -> Tensor:
         return self.net(obs if self.norm is None else self.norm(obs)).squeeze(-1)
 
+    def known(self, obs: Tensor, action: Tensor) -> native.Known | None:
+        """See `ControlPolicy.known`."""
+        if not (native.own(self, "kernel") and self.net.compiled(obs)):
+            return None
+        return native.Known(self.net.address(self.norm), 0, self.net.theta, None)
+
     def judge(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Callable[[Tensor], None]] | None:
         """`value` without a graph, and what adds to the parameters' gradients; see `ControlPolicy.judge`."""
         obs, net, norm = obs.contiguous(), self.net, self.norm
-        if not (native.own(self, "native") and net.compiled(obs)):
+        if not (native.own(self, "kernel") and net.compiled(obs)):
             return None
         rows = obs.numel() // net.sizes[0]
         value, kept, where = torch.empty(obs.shape[:-1]), net.kept(rows, norm), net.address(norm)

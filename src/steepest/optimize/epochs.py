@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ class Objective(Protocol):
 
     def pull(self, state: State, batch: Batch, report: bool) -> dict[str, Tensor]:
         """Add the gradient of the loss to the parameters'; -> the metrics, if they are to `report`."""
+
+    def compiled(self, state: State, batch: Batch) -> Any:
+        """What does whole passes natively (`engines.compiled.Compiled`), or None."""
 
 
 Update = Callable[[State, Objective, Batch, Stream], dict[str, Any]]
@@ -76,16 +79,29 @@ class Epochs:
         params = [p for group in optimizer.param_groups for p in group["params"]]
         size = -(-rows // self.minibatches)
         metrics: dict[str, Any] = {}
+        for p in params:
+            p.grad = None  # what `zero_grad` does, without its profiling
+        compiled, moves = objective.compiled(state, batch) if self.micro is None else None, None
+        if compiled is not None:
+            for p in compiled.moved:
+                p.grad = torch.zeros_like(p)
+            moves = rule(optimizer, compiled.moved)
         for epoch in range(self.count):
             last = epoch == self.count - 1
             report = last or self.max_kl is not None
+            if compiled is not None and moves is not None:
+                order = torch.arange(rows) if self.single else torch.randperm(rows, generator=(rng / epoch).torch())
+                sums, steps = compiled.learn(order, size, moves, self.max_norm)
+                metrics = {name: total / steps for name, total in sums.items()}
+                if self.max_kl is not None and metrics["kl"] > self.max_kl:
+                    break
+                continue
             if self.single:
                 shuffled = batch
             else:
                 order = torch.randperm(rows, generator=(rng / epoch).torch())
                 shuffled = batch.rows(order.to(batch.mask.device))
-            sums: dict[str, Any] = {}
-            steps = 0
+            sums, steps = {}, 0
             for minibatch in shuffled.split(size):
                 minibatch = objective.weigh(minibatch)
                 for p in params:
@@ -93,9 +109,10 @@ class Epochs:
                 for part in (minibatch,) if self.micro is None else minibatch.split(self.micro):
                     for name, number in objective.pull(state, part, report).items():
                         sums[name] = sums[name] + number if name in sums else number
-                norm = advance(optimizer, params, self.max_norm)
+                norm = scale_down(params, self.max_norm)
                 if report:
                     sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
+                advance(optimizer)
                 steps += 1
             if report:
                 metrics = {name: total / steps for name, total in sums.items()}
@@ -104,37 +121,58 @@ class Epochs:
         return {name: float(number) for name, number in metrics.items()}
 
 
-def advance(optimizer: torch.optim.Optimizer, params: list[Tensor], max_norm: float) -> Tensor | float:
-    """Scale the gradients down to `max_norm`, then ``optimizer.step()``; -> the norm before. That of a plain Adam is one native
-    call: the moments stay where the optimizer has them."""
-    moved = [(p, p.grad) for p in params if p.grad is not None]
-    if not (plain(optimizer) and native.fits(*(x for pair in moved for x in pair))):
-        norm = scale_down(params, max_norm)
+def advance(optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.step()``. That of a plain fused Adam takes ten times as long as its arithmetic on a small network, for hooks and
+    checks that find nothing: it is done here without them."""
+    if not plain(optimizer):
         optimizer.step()
-        return norm
-    found = native.library.norm(*(x for _, g in moved for x in (g.data_ptr(), g.numel())))
-    share = min(1.0, max_norm / (found + 1e-6))
-    for group in optimizer.param_groups:
-        told: list[int] = []
-        for p in group["params"]:
-            if p.grad is not None:
-                mine = optimizer.state[p]
-                held = (p, p.grad, mine["exp_avg"], mine["exp_avg_sq"], mine["step"])
-                told += (*(x.data_ptr() for x in held), p.numel())
-        native.library.adam(share, group["lr"], *group["betas"], group["eps"], group["weight_decay"], *told)
-    return found
+        return
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            mine = [optimizer.state[p] for p in params]
+            first, second, steps = ([s[name] for s in mine] for name in ("exp_avg", "exp_avg_sq", "step"))
+            torch._foreach_add_(steps, 1)
+            torch._fused_adam_(
+                params, [p.grad for p in params], first, second, [], steps, lr=group["lr"], beta1=group["betas"][0],
+                beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+                grad_scale=None, found_inf=None,
+            )  # fmt: skip
 
 
 def plain(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it is a fused Adam without variants and hooks, whose moments exist: it has stepped before."""
+    return without_variants(optimizer) and all(p in optimizer.state for group in optimizer.param_groups for p in group["params"])
+
+
+def without_variants(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is a fused Adam and nothing else."""
     if type(optimizer) is not torch.optim.Adam or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return False
     variants = ("amsgrad", "maximize", "differentiable", "decoupled_weight_decay")
     return all(
         group["fused"] and isinstance(group["lr"], float) and not any(group[name] for name in variants)
-        and all(p in optimizer.state for p in group["params"])
         for group in optimizer.param_groups
     )  # fmt: skip
+
+
+def rule(optimizer: torch.optim.Optimizer, params: Sequence[Tensor]) -> tuple[tuple[float, ...], ...] | None:
+    """What Adam does to `params`, which have gradients, for the kernels: addresses of each, its gradient, its moments and its step
+    (they stay where the optimizer has them), its size and the constants. None where the optimizer is no plain fused Adam, does not
+    hold them, or they are not what the kernels work on."""
+    found: dict[Tensor, tuple[float, ...]] = {}
+    for group in optimizer.param_groups if without_variants(optimizer) else ():
+        found |= dict.fromkeys(group["params"], (group["lr"], *group["betas"], group["eps"], group["weight_decay"]))
+    if not params or not all(p in found and p.grad is not None and native.fits(p, p.grad) for p in params):
+        return None
+    moves = []
+    for p in params:
+        mine = optimizer.state[p]
+        if not mine:  # as it would be begun there
+            mine |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        held = p, p.grad, mine["exp_avg"], mine["exp_avg_sq"], mine["step"]
+        moves.append((*(0 if x is None else x.data_ptr() for x in held), p.numel(), *found[p]))
+    return tuple(moves)
 
 
 def scale_down(params: list[Tensor], max_norm: float) -> Tensor:
