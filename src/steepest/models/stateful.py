@@ -145,7 +145,7 @@ class Seen(Normalizer):
 class StatefulGaussian(GaussianPolicy):
     """pi(a, z' | s, z) where actions are numbers: action [..., A + size], what is kept last."""
 
-    native = True  # its numbers are those of its parent
+    kernel = True  # its numbers are those of its parent
 
     def __init__(self, net: Mlp, norm: Normalizer | None, problem: Augmented):
         space = problem.action_space
