@@ -15,13 +15,14 @@ class State(nn.Module):
     ``state_dict()`` is the checkpoint. What is not here is not saved, and a system that keeps it
     elsewhere fails `check_system`.
 
-    parts       modules by name; conventional names are `policy`, `critic`, `reference`, `target`, `live`
+    parts       modules by name; conventional names are `policy`, `critic`, `reference`, `target`, `live`, `penalty`
     optimizers  torch optimizers by name, `optimizers["policy"]` being the one that updates use
     """
 
     policy: Any
     critic: Any
     reference: Any
+    penalty: Any
 
     def __init__(self, **parts: nn.Module):
         super().__init__()

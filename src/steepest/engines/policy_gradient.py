@@ -62,6 +62,8 @@ class PolicyObjective:
                 extra["ref"] = state.reference.logp(batch.obs, batch.action, mask)
         if "value" in needs and hasattr(state, "critic"):
             extra["value"] = state.critic.value(batch.obs, batch.action, mask)
+        if "penalty" in needs and hasattr(state, "penalty"):
+            extra["penalty"] = state.penalty.value.detach().expand_as(mask)
         old = new.detach() if batch.logp is None else batch.logp
         return Terms(new, old, batch.advantage, mask, old_value=batch.value, target=batch.target, **extra)
 
@@ -110,7 +112,7 @@ class PolicyObjective:
         """`terms` whose log-probability, entropy and value are leaves, and what takes the derivatives by them on to the
         parameters. None: the policy, the critic or the device has no such thing, or a reference or divergence is asked for."""
         needs, sides = self.loss.needs, [state.policy, *([state.critic] if "value" in self.loss.needs else [])]
-        if needs & {"ref", *DIVERGENCES} or not all(hasattr(side, "judge") for side in sides):
+        if needs & {"ref", "penalty", *DIVERGENCES} or not all(hasattr(side, "judge") for side in sides):
             return None
         found = [side.judge(batch.obs, batch.action) for side in sides]
         if None in found:

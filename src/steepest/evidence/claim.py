@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -78,3 +79,8 @@ def mean_of_last(run: Run, *, metric: str, share: float) -> float:
         raise ValueError(f"no step reported {metric!r}; reported were {sorted(run.steps[-1])}")
     last = rows[-max(1, round(share * len(rows))) :]
     return sum(last) / len(last)
+
+
+def nearness(run: Run) -> float:
+    """Minus log10 of the largest KL(old || new) that any update made in any state of its batch."""
+    return -math.log10(max(step["kl_max"] for step in run.steps))

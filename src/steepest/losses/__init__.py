@@ -1,12 +1,14 @@
 """Losses: Terms -> [N, T], and the reductions that average them."""
 
-from .divergence import entropy, k3, kl_new_old, kl_old_new
+from .divergence import entropy, k3, kl_new_old, kl_old_new, penalized
+from .drift import Drift, clip_drift, discovered_drift, mirror_drift
 from .policy import clip, reinforce, surrogate
 from .reduce import Reduce, constant_norm, sequence_mean, sequence_sum, token_mean
 from .terms import Loss, Missing, Terms, Value, loss, masked_mean
 from .value import squared, squared_clip
 
 __all__ = [
-    "Loss", "Missing", "Reduce", "Terms", "Value", "clip", "constant_norm", "entropy", "k3", "kl_new_old", "kl_old_new", "loss",
-    "masked_mean", "reinforce", "sequence_mean", "sequence_sum", "squared", "squared_clip", "surrogate", "token_mean",
+    "Drift", "Loss", "Missing", "Reduce", "Terms", "Value", "clip", "clip_drift", "constant_norm", "discovered_drift", "entropy",
+    "k3", "kl_new_old", "kl_old_new", "loss", "masked_mean", "mirror_drift", "penalized", "reinforce", "sequence_mean",
+    "sequence_sum", "squared", "squared_clip", "surrogate", "token_mean",
 ]  # fmt: skip

@@ -53,7 +53,8 @@ def example(n: int = 6, t: int = 5, spread: float = 0.5) -> Terms:
     ref = new.detach() + spread * normal() if spread else new.detach()
     value = normal().requires_grad_()
     near = 0.5 * (new - old).detach() ** 2  # a divergence: 0 where the two are one
-    return Terms(new, old, normal(), mask, ref, normal(), value, value.detach() + normal(), normal(), near, near)
+    price = torch.full_like(near, 0.7)
+    return Terms(new, old, normal(), mask, ref, normal(), value, value.detach() + normal(), normal(), near, near, price)
 
 
 def changed(terms: Terms, change: Callable[[str, Tensor], Tensor]) -> Terms:

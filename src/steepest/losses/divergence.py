@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .terms import LOG_RATIO_MAX, Terms, loss
+from .terms import LOG_RATIO_MAX, Loss, Terms, Value, loss
 
 
 @loss("ref")
@@ -28,6 +28,16 @@ def kl_old_new(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
 def kl_new_old(t: Terms) -> tuple[Tensor, dict[str, Tensor]]:
     """KL(new || old) at each decision, in closed form: the distance of mirror descent (arXiv:2005.09814)."""
     return t.kl_new_old, {"kl_new_old": t.kl_new_old}
+
+
+def penalized(divergence: Loss) -> Loss:
+    """A divergence times the price that the State has set on it: `state.penalty`, a `steepest.optimize.dual.Multiplier`."""
+
+    def fn(t: Terms) -> Value:
+        value, metrics = divergence(t)
+        return Value(t.penalty * value, {**metrics, "penalty": t.penalty})
+
+    return Loss(fn, divergence.needs | {"penalty"}, f"penalty * {divergence.name}")
 
 
 @loss("entropy")

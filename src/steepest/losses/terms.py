@@ -34,6 +34,7 @@ class Terms:
     target      what the critic should have said [N, T]
     kl_old_new  KL(old || new) of the whole distributions, in closed form, with gradient [N, T], if a loss needs it
     kl_new_old  KL(new || old), likewise
+    penalty     the present price of a divergence, which the State adapts or learns [N, T], if a loss needs it
     """
 
     new: Tensor
@@ -48,6 +49,7 @@ class Terms:
     target: Tensor = None  # type: ignore[assignment]
     kl_old_new: Tensor = None  # type: ignore[assignment]
     kl_new_old: Tensor = None  # type: ignore[assignment]
+    penalty: Tensor = None  # type: ignore[assignment]
 
     @functools.cached_property
     def log_ratio(self) -> Tensor:
@@ -118,6 +120,7 @@ WAY_OUT = MappingProxyType({
     "target": "use a credit that returns value and target (see steepest.credit.gae)",
     "kl_old_new": "use a policy whose `distribution(obs)` has a `kl`",
     "kl_new_old": "use a policy whose `distribution(obs)` has a `kl`",
+    "penalty": "give the State a `penalty` (see steepest.optimize.dual.Multiplier)",
 })
 
 

@@ -5,15 +5,9 @@ from functools import partial
 
 from ...problems.control import CartPole
 from ...systems.on_policy.ppo import ppo
-from ..claim import Claim, Run
+from ..claim import Claim, nearness
 
 both = partial(ppo, envs=16, horizon=128, minibatches=4, entropy_weight=0.01)
-
-
-def nearness(run: Run) -> float:
-    """Minus log10 of the largest KL(old || new) that any update made in any state of its batch."""
-    return -math.log10(max(step["kl_max"] for step in run.steps))
-
 
 claim = Claim(
     says=(
