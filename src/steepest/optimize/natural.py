@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.batch import Batch
 from ..core.state import State
@@ -83,10 +83,74 @@ def mean_kl(policy: Any, old: Any, batch: Batch) -> Tensor:
     return (policy.kl(old, batch.obs) * batch.mask).sum() / batch.mask.sum()
 
 
+class Found(NamedTuple):
+    """The full natural step [P] (0 where the divergence has no curvature), what it starts from, and how it was found."""
+
+    step: Tensor
+    params: list[nn.Parameter]
+    start: Tensor  # [P]
+    slope: Tensor  # of the loss [P]
+    loss: Tensor  # []
+    old: Any  # what the policy's distribution was
+    batch: Batch  # weighed
+
+
+def natural_step(state: State, objective: Objective, batch: Batch, *, max_kl: float, damping: float, steps: int) -> Found:
+    """Along F^-1 times the gradient, so long that the mean KL(old || new) would be `max_kl` if it were quadratic. Kakade, 2001;
+    the length as in arXiv:1502.05477 app. C. Options: see `TrustRegion`."""
+    policy = state.policy
+    refuse_without_kl(policy)
+    batch = objective.weigh(batch)
+    params = [p for p in policy.parameters() if p.requires_grad]
+    with torch.no_grad():
+        old = policy.distribution(batch.obs)
+    loss = objective.value(state, batch)
+    slope = flat(torch.autograd.grad(loss, params, materialize_grads=True))
+    product = hessian_product(mean_kl(policy, old, batch), params, damping=damping)
+    direction = conjugate_gradient(product, -slope, steps=steps)
+    curvature = float(direction @ product(direction))
+    length = math.sqrt(2 * max_kl / curvature) if curvature > 0 else 0.0
+    return Found(length * direction, params, flat([p.detach() for p in params]), slope, loss.detach(), old, batch)
+
+
+def refuse_sizes(max_kl: float, damping: float, **counts: int) -> None:
+    if not max_kl > 0:
+        raise ValueError(f"max_kl must be positive, not {max_kl}")
+    if damping < 0:
+        raise ValueError(f"damping must be at least 0, not {damping}")
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, not {count}")
+
+
+@dataclass(frozen=True)
+class NaturalStep:
+    """The full natural step, taken as it is: its length aims at a mean divergence and nothing checks what came of it.
+
+    max_kl   the mean KL(old || new) aimed at, nats
+    damping  added to the diagonal of the Fisher matrix
+    steps    of conjugate gradient
+    """
+
+    max_kl: float = 0.01
+    damping: float = 0.1
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        refuse_sizes(self.max_kl, self.damping, steps=self.steps)
+
+    def __call__(self, state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
+        found = natural_step(state, objective, batch, max_kl=self.max_kl, damping=self.damping, steps=self.steps)
+        write(found.params, found.start + found.step)
+        with torch.no_grad():
+            gain = found.loss - objective.value(state, found.batch)
+        return {"grad_norm": float(found.slope.norm()), "gain": float(gain)}
+
+
 @dataclass(frozen=True)
 class TrustRegion:
-    """One step along the natural gradient of the policy's parameters, as long as a mean divergence allows, then shortened
-    until the objective improves and the divergence holds; else none. The critic is left alone. arXiv:1502.05477 app. C
+    """The natural step, shortened until the objective improves and the divergence holds; else none. The critic is left alone.
+    arXiv:1502.05477 app. C
 
     max_kl   bound of the mean KL(old || new), nats
     damping  added to the diagonal of the Fisher matrix
@@ -102,43 +166,27 @@ class TrustRegion:
     shrink: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.max_kl > 0:
-            raise ValueError(f"max_kl must be positive, not {self.max_kl}")
-        if self.damping < 0 or not 0 < self.shrink < 1:
-            raise ValueError(f"damping must be at least 0 and shrink in (0, 1), not {self.damping} and {self.shrink}")
-        for name in ("steps", "tries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        refuse_sizes(self.max_kl, self.damping, steps=self.steps, tries=self.tries)
+        if not 0 < self.shrink < 1:
+            raise ValueError(f"shrink must lie in (0, 1), not {self.shrink}")
 
     def __call__(self, state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
-        policy = state.policy
-        refuse_without_kl(policy)
-        batch = objective.weigh(batch)
-        params = [p for p in policy.parameters() if p.requires_grad]
-        with torch.no_grad():
-            old = policy.distribution(batch.obs)
-        loss = objective.value(state, batch)
-        slope = flat(torch.autograd.grad(loss, params, materialize_grads=True))
-        start, loss = flat([p.detach() for p in params]), loss.detach()
-        product = hessian_product(mean_kl(policy, old, batch), params, damping=self.damping)
-        direction = conjugate_gradient(product, -slope, steps=self.steps)
-        curvature = float(direction @ product(direction))
-        share, now = 0.0, loss
-        if curvature > 0:
-            step = math.sqrt(2 * self.max_kl / curvature) * direction
+        found = natural_step(state, objective, batch, max_kl=self.max_kl, damping=self.damping, steps=self.steps)
+        share, now = 0.0, found.loss
+        if bool(found.step.any()):
 
             @torch.no_grad()
             def accept(share: float) -> bool:
                 nonlocal now
-                write(params, start + share * step)
-                now = objective.value(state, batch)
-                return bool(now < loss) and bool(mean_kl(policy, old, batch) <= self.max_kl)
+                write(found.params, found.start + share * found.step)
+                now = objective.value(state, found.batch)
+                return bool(now < found.loss) and bool(mean_kl(state.policy, found.old, found.batch) <= self.max_kl)
 
             share = backtrack(accept, tries=self.tries, shrink=self.shrink)
         if share == 0:
-            write(params, start)
-            now = loss
-        return {"grad_norm": float(slope.norm()), "step": share, "gain": float(loss - now)}
+            write(found.params, found.start)
+            now = found.loss
+        return {"grad_norm": float(found.slope.norm()), "step": share, "gain": float(found.loss - now)}
 
 
 def watched(update: Update) -> Update:
