@@ -11,6 +11,7 @@ Note.   The critic is fitted for several passes over each batch, as in the trust
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,8 +32,15 @@ from ...optimize.epochs import Epochs, Objective, Update
 from ...optimize.natural import watched
 
 
-def generalized(discount: float, decay: float) -> Credit:
-    """Generalised advantages, brought to unit scale over the batch, and the critic's targets. arXiv:1506.02438
+def as_they_are(advantage: Tensor, mask: Tensor) -> Tensor:
+    """No scale."""
+    return advantage
+
+
+def generalized(discount: float, decay: float, *, scale: Callable[[Tensor, Tensor], Tensor] = standardize) -> Credit:
+    """Generalised advantages and the critic's targets. arXiv:1506.02438
+
+    scale  (advantage, mask [N, T]) -> [N, T]: brings them to unit scale over the batch
 
     Raises ValueError where discount or decay lies outside [0, 1].
     """
@@ -42,7 +50,7 @@ def generalized(discount: float, decay: float) -> Credit:
     def credit(state: State, batch: Batch) -> dict[str, Tensor]:
         value, later, terminated, truncated = values(state, batch)
         advantage = gae(batch.reward, value, later, terminated, truncated, discount=discount, decay=decay)
-        return {"advantage": standardize(advantage, batch.mask), "value": value, "target": advantage + value}
+        return {"advantage": scale(advantage, batch.mask), "value": value, "target": advantage + value}
 
     return credit
 
