@@ -243,6 +243,14 @@ def test_the_size_of_rewards_does_not_change_what_is_learned():
     assert fixed[0] > 10 * fixed[1]
 
 
+def test_an_arm_of_no_probability_does_no_harm():
+    state = begin(polyak_pg(best=optimum, bound=1e12, entropy_weight=0.1), bandit(1.0))
+    for part in (state.policy, state.twin):
+        part.logits.data[0, :5] = -1e4
+    polyak_pg(best=optimum, bound=1e12).learn(state, bandit(1.0).model, Stream(0))
+    assert torch.isfinite(state.policy.logits).all()
+
+
 def test_a_step_by_hand():
     slope = torch.tensor([3.0, 4.0])
     assert polyak_step(5.0, 1.0, slope) == pytest.approx(4 / 25)

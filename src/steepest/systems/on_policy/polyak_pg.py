@@ -50,9 +50,10 @@ def never(model: TabularMDP) -> float:
 def merit(policy: Any, data: Any, discount: float) -> tuple[float, Tensor, Tensor]:
     """V, a scalar whose gradient is V's, and the entropy of the policy, the last two with gradient."""
     if isinstance(data, TabularMDP):
-        pi = policy.probs()
+        log_pi = policy.log_probs()
+        pi = log_pi.exp()
         exact_value = data.direction * (data.rho @ data.values(pi)[0])
-        return float(exact_value.detach()), exact_value, torch.special.entr(pi).sum(-1).mean()
+        return float(exact_value.detach()), exact_value, -(pi * log_pi).sum(-1).mean()  # not entr, whose slope at 0 is inf
     logp, entropy = policy.logp_entropy(data.obs, data.action, data.mask)
     past = discount ** torch.arange(data.mask.shape[1]).to(logp)
     objective = past * beyond_others(data.reward, data.mask, discount=discount) * data.mask * logp
