@@ -14,9 +14,10 @@ from steepest.core.batch import Batch
 from steepest.core.state import State
 from steepest.engines.policy_gradient import PolicyObjective
 from steepest.losses import clip, entropy, k3, squared, squared_clip, token_mean
-from steepest.models.control import Mlp, control_critic, control_policy, parts
+from steepest.models.control import control_critic, control_policy
 from steepest.models.distributions import Categorical, Gaussian
 from steepest.models.moments import Moments, Normalizer, ReturnScale
+from steepest.models.perceptron import Mlp, parts
 from steepest.optimize.epochs import Epochs, advance
 from steepest.problems.control import CartPole, PointMass
 
@@ -66,7 +67,7 @@ def test_a_network_is_what_its_parts_say():
 def test_sizes_that_make_no_sense():
     with pytest.raises(ValueError, match="width must be at least 1"):
         control_policy(CartPole(), Stream(0), width=0)
-    with pytest.raises(ValueError, match="depth at least 0, not 64 and -1"):
+    with pytest.raises(ValueError, match="depth must be at least 0, not -1"):
         control_critic(CartPole(), Stream(0), depth=-1)
 
 

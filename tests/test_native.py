@@ -16,8 +16,9 @@ from steepest.engines.compiled import faithful, program_of
 from steepest.engines.policy_gradient import PolicyObjective
 from steepest.losses import Loss, clip, entropy, loss, reinforce, squared, squared_clip, surrogate, token_mean
 from steepest.models.build import actor_state
-from steepest.models.control import CategoricalPolicy, Mlp, control_critic, control_policy, plain
+from steepest.models.control import CategoricalPolicy, control_critic, control_policy
 from steepest.models.moments import Normalizer
+from steepest.models.perceptron import Mlp, plain
 from steepest.optimize.epochs import Epochs, rule
 from steepest.problems.control import CartPole, Pendulum, PointMass, uniforms
 from steepest.systems.on_policy.ppo import ppo

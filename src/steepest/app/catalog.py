@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rich import box
@@ -21,6 +22,7 @@ from rich.table import Table
 
 HOME = Path(__file__).parents[1]
 STATES = ("shown", "not shown", "built", "planned", "baseline")
+HOMES = MappingProxyType({"Loss": "steepest.losses", "Network": "steepest.models.networks"})  # parts that have names: see `parts`
 COLOURS = ("green", "yellow", "cyan", "bright_black", "blue")
 
 
@@ -172,7 +174,7 @@ def options(path: Path) -> list[Option]:
 def sayable(annotation: ast.expr) -> bool:
     """Whether a command line can say a value of this type: the source's side of `options.plain`."""
     names = {part.id for part in ast.walk(annotation) if isinstance(part, ast.Name)}
-    return names <= {"bool", "int", "float", "str", "Path", "Literal", "tuple"}
+    return names <= {"bool", "int", "float", "str", "Path", "Literal", "tuple", *HOMES}
 
 
 def described(text: str, name: str) -> str:

@@ -37,6 +37,16 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """A system of the command line, likewise: its parts may be closures, which no process can hand to another."""
+
+    text: str
+
+    def __call__(self) -> Any:
+        return build_system(self.text)()
+
+
+@dataclass(frozen=True)
 class Check:
     """Determinism, complete state and bitwise resume of a system, on its claim's problem or another.
 
@@ -63,7 +73,8 @@ class Check:
                 raise ValueError(f"{error}. With --problem any system can be checked on any problem that it fits") from error
             make, problem = Part(module, "ours"), Part(module, "problem")
         else:
-            make, problem = build_system(self.name), Named(self.problem)  # type: ignore[assignment]
+            build_system(self.name)  # wrong options fail here
+            make, problem = Spoken(self.name), Named(self.problem)  # type: ignore[assignment]
         from ..core import Control, Language
         from ..core.check import Failed, check_problem, check_system
 

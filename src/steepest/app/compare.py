@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json as js
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .names import find_claim, find_problem, find_system
+from .parts import made_by, spoken
 from .plan import write
 from .reproduce import watched
 
@@ -108,35 +107,12 @@ class Compare:
 # ------------------------------------------------------------------------------------ names with options
 
 
-def spoken(text: str) -> tuple[str, dict[str, Any]]:
-    """'grpo(lr=2e-4)' -> ("grpo", {"lr": 2e-4}); raises ValueError for anything but a name or a call with plain values."""
-    name, bracket, rest = text.partition("(")
-    try:
-        call = ast.parse(f"f({rest}" if bracket else "f()", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not name:
-            raise ValueError("options are given by name")
-        return name, {k.arg or "**": ast.literal_eval(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"cannot read {text!r}: write name(option=value, ...) with plain values ({error})") from error
-
-
 def build_system(text: str) -> partial[Any]:
     return made_by(text, find_system)
 
 
 def build_problem(text: str) -> Any:
     return made_by(text, find_problem)()
-
-
-def made_by(text: str, find: Callable[[str], Any]) -> partial[Any]:
-    """What a name stands for, its options filled in."""
-    name, options = spoken(text)
-    make = find(name)
-    known = inspect.signature(make).parameters
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    return partial(make, **options)
 
 
 def usual_steps(text: str) -> int:

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from .catalog import described
+from .parts import factories, kind_of, part_of
 
 REQUIRED = dataclasses.MISSING
 
 
 @dataclass(frozen=True)
 class Option:
-    """A flag. `group` is the box of the help that it stands in; `type` a plain one (see `plain`)."""
+    """A flag. `group` is the box of the help that it stands in; `type` a plain one (see `plain`). `usual`: without the flag the
+    option is not given at all, for its default is a part (a loss, a network) that no text says."""
 
     name: str
     type: Any
@@ -29,11 +31,13 @@ class Option:
     group: str = ""
     positional: bool = False
     flag: str = ""
+    usual: bool = False
 
 
 def plain(annotation: Any) -> bool:
-    """Whether a value of this type can be said on a command line: numbers, strings, paths, choices, tuples of them, or None."""
-    if annotation in (bool, int, float, str, Path, type(None), Ellipsis):
+    """Whether a value of this type can be said on a command line: numbers, strings, paths, choices, tuples of them, parts that have
+    names (see `parts`), or None."""
+    if annotation in (bool, int, float, str, Path, type(None), Ellipsis) or kind_of(annotation) is annotation is not None:
         return True
     if get_origin(annotation) is Literal:
         return True
@@ -53,8 +57,19 @@ def options_of(make: Callable[..., Any], group: str, given: dict[str, Any] | Non
         if given and name in given and given[name] != default:
             usual = "" if default is REQUIRED else f"; elsewhere {default}"
             help, default = f"{help} [here as in its claim{usual}]", given[name]
-        found.append(Option(name, hints[name], default, help, group))
+        found.append(by_name(Option(name, hints[name], default, help, group)))
     return found
+
+
+def by_name(option: Option) -> Option:
+    """An option that takes a part: the flag takes the part's name, and the help says which there are."""
+    kind = kind_of(option.type)
+    if kind is None:
+        return option
+    usual = option.default is not REQUIRED and not isinstance(option.default, (str, type(None)))
+    help = f"{option.help} [one of {', '.join(factories(kind))}, options in brackets{f'; default: {option.default}' * usual}]"
+    kept = dataclasses.replace(option, type=str | None, help=help, usual=usual)
+    return dataclasses.replace(kept, default=None) if usual else kept
 
 
 def types_of(built: Any) -> dict[str, Any]:
@@ -142,17 +157,21 @@ def parse(options: Sequence[Option], args: Sequence[str], *, prog: str, descript
     found: dict[str, dict[str, Any]] = {group: {} for group in ("", *groups)}
     for option in told:
         holder = getattr(read, f"g{groups.index(option.group)}") if option.group else read
-        found[option.group][option.name] = getattr(holder, f"o{names[id(option)]}")
+        value = getattr(holder, f"o{names[id(option)]}")
+        if not (option.usual and value is None):
+            found[option.group][option.name] = value
     return found
 
 
 def coerce(make: Callable[..., Any], said: dict[str, Any]) -> dict[str, Any]:
-    """Options that went through JSON, as what they were: tuples and paths."""
+    """Options that went through JSON or were said in words, as what they were: tuples, paths, and parts by their names."""
     hints = types_of(make.func if isinstance(make, partial) else make)
 
     def back(value: Any, hint: Any) -> Any:
         if isinstance(value, list):
             return tuple(back(part, hint) for part in value)
+        if isinstance(value, str) and kind_of(hint) is not None:
+            return part_of(value, hint)
         return Path(value) if isinstance(value, str) and mentions(hint, Path) and not mentions(hint, str) else value
 
     return {name: back(value, hints.get(name)) for name, value in said.items()}

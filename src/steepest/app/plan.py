@@ -15,6 +15,7 @@ from typing import Any
 
 from .names import find_claim, find_problem, find_system, problem_name
 from .options import coerce, plain, types_of
+from .parts import kind_of
 
 RUN, CHECKPOINTS, METRICS, EVALUATION = "run.json", "checkpoints", "metrics.jsonl", "evaluation.json"  # in a run's folder
 
@@ -107,7 +108,12 @@ def spoken(system: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
 def slots(made: partial[Any]) -> dict[str, Any]:
     """What a claim sets that no flag can say."""
     hints = types_of(made.func)
-    return {name: value for name, value in made.keywords.items() if name != "id" and not plain(hints.get(name))}
+
+    def unsaid(name: str, value: Any) -> bool:
+        hint = hints.get(name)
+        return not plain(hint) or (kind_of(hint) is not None and not isinstance(value, (str, type(None))))
+
+    return {name: value for name, value in made.keywords.items() if name != "id" and unsaid(name, value)}
 
 
 def usual_problem(claim: Any) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -199,7 +200,12 @@ def plain(value: Any) -> Any:
         return {"made by": name, **options}
     if isinstance(value, Path):
         return str(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # a network
+        kind, names = type(value), [f.name for f in dataclasses.fields(value)]
+        return {"made by": f"{kind.__module__}.{kind.__qualname__}", **{name: plain(getattr(value, name)) for name in names}}
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return type(value).__qualname__ if type(value).__repr__ is object.__repr__ else repr(value)  # a loss says what it is
 
 
 def versions() -> dict[str, str]:

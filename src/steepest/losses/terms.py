@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -135,12 +136,18 @@ def loss(*needs: str) -> Callable[[Callable[..., Any]], Callable[..., Loss]]:
     """
 
     def decorate(fn: Callable[..., Any]) -> Callable[..., Loss]:
+        options_of = inspect.signature(fn)
+        own = [p for p in options_of.parameters.values() if p.kind is p.KEYWORD_ONLY]
+
         @functools.wraps(fn)
         def factory(**options: Any) -> Loss:
+            factory.__signature__.bind(**options)  # type: ignore[attr-defined]  # a wrong option fails here, not at the first batch
             shown = ", ".join(f"{k}={v}" for k, v in options.items())
             return Loss(functools.partial(fn, **options), frozenset(needs), f"{fn.__name__}({shown})")
 
         del factory.__wrapped__  # help() must show the options, not the terms
+        factory.__signature__ = options_of.replace(parameters=own, return_annotation=Loss)  # type: ignore[attr-defined]
+        factory.__annotations__ = {"return": Loss}
         return factory
 
     return decorate

@@ -10,18 +10,20 @@ import torch
 from torch import nn
 
 from ..core.live import Live
+from ..core.near import nearest
 from ..core.pairs import Preferences
 from ..core.problem import Control, Language
 from ..core.state import State
 from ..core.stream import Stream
+from .network import Network
 
 
 @singledispatch
 def policy_for(problem: Any, rng: Stream, **options: Any) -> nn.Module:
     """The policy that fits the problem's observations and actions.
 
-    model, temperature       of a Language problem's, see `language_policy`
-    width, depth, normalize  of a Control problem's, see `control_policy`
+    model, temperature              of a Language problem's, see `language_policy`
+    model, width, depth, normalize  of a Control problem's, see `control_policy`
     """
     raise TypeError(
         f"no policy is known for {type(problem).__name__}: it is neither a Language nor a Control problem; give `init` yourself"
@@ -36,10 +38,12 @@ def _(problem: Language, rng: Stream, *, model: str | None = None, temperature: 
 
 
 @policy_for.register
-def _(problem: Control, rng: Stream, *, width: int = 64, depth: int = 2, normalize: bool = False, **_: Any) -> nn.Module:
+def _(
+    problem: Control, rng: Stream, *, model: Any = None, width: int = 64, depth: int = 2, normalize: bool = False, **_: Any
+) -> nn.Module:
     from .control import control_policy
 
-    return control_policy(problem, rng, width=width, depth=depth, normalize=normalize)
+    return control_policy(problem, rng, model=network(model), width=width, depth=depth, normalize=normalize)
 
 
 @policy_for.register
@@ -65,10 +69,23 @@ def _(problem: Language, rng: Stream, policy: Any, **_: Any) -> nn.Module:
 
 
 @critic_for.register
-def _(problem: Control, rng: Stream, policy: Any, *, width: int = 64, depth: int = 2, **_: Any) -> nn.Module:
+def _(problem: Control, rng: Stream, policy: Any, *, model: Any = None, width: int = 64, depth: int = 2, **_: Any) -> nn.Module:
     from .control import control_critic
 
-    return control_critic(problem, rng, width=width, depth=depth, norm=getattr(policy, "norm", None))
+    return control_critic(problem, rng, model=network(model), width=width, depth=depth, norm=getattr(policy, "norm", None))
+
+
+def network(model: Any) -> Network | None:
+    """The model of a Control problem; raises TypeError where it is a text's."""
+    if model is None or isinstance(model, Network):
+        return model
+    from . import networks
+
+    known = [name for name in networks.__all__ if name != "Network"]
+    raise TypeError(
+        f"model={model!r} is no network{nearest(str(model), known)}: environments take one of {', '.join(known)}, e.g. mlp(); "
+        "folders and ids of weights are for texts"
+    )
 
 
 @singledispatch

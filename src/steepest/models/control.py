@@ -1,106 +1,24 @@
-"""Policies and critics of control problems: small tanh networks, made to cost little."""
+"""Policies and critics of control problems: a network and the head that fits the actions."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core import native
-from ..core.problem import Control, flat_size
+from ..core.problem import Control
 from ..core.stream import Stream
-from .distributions import Categorical, Gaussian
+from .distributions import Bernoullis, Categorical, Categoricals, Gaussian
 from .moments import Normalizer
+from .network import Network
+from .perceptron import mlp
+from .spaces import normalizer
 
 Sampler = Callable[[Tensor], tuple[Tensor, Tensor]]
-Net = tuple[int, tuple[int, ...], int, int, float]  # addresses of theta, of a mean and of a variance, as the kernels take them
-
-
-def parts(theta: Tensor, sizes: tuple[int, ...]) -> list[tuple[Tensor, Tensor]]:
-    """Weights [I, O] and biases [O] of each layer, as views of the vector that holds them all."""
-    found, at = [], 0
-    for i, o in pairwise(sizes):
-        end = at + i * o
-        found.append((theta[at:end].reshape(i, o), theta[end : end + o]))
-        at = end + o
-    return found
-
-
-def plain(x: Tensor, theta: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """The network in torch, differentiable as often as one likes: x [B, I] -> [B, O]"""
-    *hidden, (w, b) = parts(theta, sizes)
-    for weight, bias in hidden:
-        x = torch.addmm(bias, x, weight).tanh()
-    return torch.addmm(b, x, w)
-
-
-class Fused(torch.autograd.Function):
-    """The network and its gradient as one native call each: for the few rows of a minibatch a tenth of the time that autograd's
-    dozen nodes take. A gradient that is itself to be differentiated goes through `plain`. x [B, I]"""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, theta: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        out, net = torch.empty(len(x), sizes[-1]), (theta.data_ptr(), sizes, 0, 0, 0.0)
-        kept = torch.empty(len(x) * sum(sizes[1:-1]))
-        native.library.forward(net, len(x), x.data_ptr(), kept.data_ptr(), out.data_ptr())
-        ctx.save_for_backward(x, theta, kept)
-        ctx.sizes = sizes
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, theta, kept = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            wanted = [t for t, need in zip((x, theta), ctx.needs_input_grad, strict=False) if need]
-            again = iter(torch.autograd.grad(plain(x, theta, ctx.sizes), wanted, grad, create_graph=True))
-            twice = [next(again) if need else None for need in ctx.needs_input_grad[:2]]
-            return twice[0], twice[1], None
-        g, found = grad.contiguous(), torch.zeros_like(theta)
-        by_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        net, to = (theta.data_ptr(), ctx.sizes, 0, 0, 0.0), 0 if by_x is None else by_x.data_ptr()
-        native.library.backward(net, len(x), x.data_ptr(), kept.data_ptr(), g.data_ptr(), found.data_ptr(), to)
-        return by_x, found if ctx.needs_input_grad[1] else None, None
-
-
-class Mlp(nn.Module):
-    """tanh layers of `width`, `depth` of them, orthogonal with gain sqrt(2); the last is linear with gain `gain`, biases 0.
-
-    All numbers are one parameter `theta` [P] (`parts` are its views), so that an optimizer step costs one tensor, not
-    a dozen, and a natural gradient is a vector to begin with.
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, width: int, depth: int, gain: float):
-        super().__init__()
-        if width < 1 or depth < 0:
-            raise ValueError(f"width must be at least 1 and depth at least 0, not {width} and {depth}")
-        self.sizes = (inputs, *[width] * depth, outputs)
-        self.theta = nn.Parameter(torch.zeros(sum(i * o + o for i, o in pairwise(self.sizes))))
-        for (w, _), scale in zip(parts(self.theta.data, self.sizes), [math.sqrt(2)] * depth + [gain], strict=True):
-            w.copy_(nn.init.orthogonal_(torch.empty(w.shape), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., I] -> [..., O]"""
-        rows = x.reshape(-1, self.sizes[0]).contiguous()
-        run = Fused.apply if self.compiled(rows) else plain
-        return run(rows, self.theta, self.sizes).view(*x.shape[:-1], self.sizes[-1])
-
-    def compiled(self, x: Tensor) -> bool:
-        """Whether the kernels take x [..., I] and this very class."""
-        return type(self) is Mlp and x.shape[-1] == self.sizes[0] and native.fits(x, self.theta)
-
-    def address(self, norm: Normalizer | None) -> Net:
-        """The network behind `norm`, for the kernels, while both stay where they are."""
-        moments = (0, 0, 0.0) if norm is None else (norm.mean.data_ptr(), norm.var.data_ptr(), norm.bound)
-        return (self.theta.data_ptr(), self.sizes, *moments)
-
-    def kept(self, rows: int, norm: Normalizer | None) -> Tensor:
-        """Room for what a gradient needs of a forward pass."""
-        return torch.empty(rows * (sum(self.sizes[1:-1]) + (0 if norm is None else self.sizes[0])))
 
 
 def slope(p: Tensor) -> int:
@@ -125,16 +43,36 @@ def ahead(draw: Callable[..., Tensor], generator: torch.Generator, calls: int) -
     return numbers
 
 
-class ControlPolicy(nn.Module):
+class Deciding(nn.Module):
+    """What follows from a distribution over actions."""
+
+    @abstractmethod
+    def distribution(self, obs: Any) -> Any:
+        """Over actions, for each observation."""
+
+    def logp(self, obs: Any, action: Tensor, mask: Tensor) -> Tensor:
+        return self.distribution(obs).logp(action)
+
+    def logp_entropy(self, obs: Any, action: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.distribution(obs)
+        return found.logp(action), found.entropy()
+
+    def kl(self, old: Any, obs: Any) -> Tensor:
+        """KL(old || this policy) in each state [...], where `old` is what `distribution(obs)` once was."""
+        return old.kl(self.distribution(obs))
+
+
+class ControlPolicy(Deciding):
     """A distribution over actions for each observation. obs [..., O], logp [...].
 
+    net   [..., O] -> the numbers that `head` reads
     norm  normalises observations, or None
     """
 
     markov = True
     log_std: nn.Parameter
 
-    def __init__(self, net: Mlp, norm: Normalizer | None):
+    def __init__(self, net: Any, norm: Normalizer | None):
         super().__init__()
         self.net, self.norm = net, norm
 
@@ -142,9 +80,9 @@ class ControlPolicy(nn.Module):
     def head(self, out: Tensor) -> Any:
         """The distribution that the network's output stands for."""
 
-    @abstractmethod
     def draw(self, shape: tuple[int, ...], *, generator: torch.Generator) -> Tensor:
-        """The random numbers that the kernels make actions of."""
+        """The random numbers that the kernels make actions of, where they know the policy."""
+        raise NotImplementedError
 
     @abstractmethod
     def blank(self, *shape: int) -> Tensor:
@@ -156,13 +94,6 @@ class ControlPolicy(nn.Module):
 
     def distribution(self, obs: Tensor) -> Any:
         return self.head(self.net(obs if self.norm is None else self.norm(obs)))
-
-    def logp(self, obs: Tensor, action: Tensor, mask: Tensor) -> Tensor:
-        return self.distribution(obs).logp(action)
-
-    def logp_entropy(self, obs: Tensor, action: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.distribution(obs)
-        return found.logp(action), found.entropy()
 
     def compiled(self, obs: Tensor) -> bool:
         """Whether the kernels know this policy, its very class, and take the observations."""
@@ -201,10 +132,6 @@ class ControlPolicy(nn.Module):
             )  # fmt: skip
 
         return logp, entropy, push
-
-    def kl(self, old: Any, obs: Tensor) -> Tensor:
-        """KL(old || this policy) in each state [...], where `old` is what `distribution(obs)` once was."""
-        return old.kl(self.distribution(obs))
 
     def sample(self, obs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """obs [B, O] -> action [B, ...], logp [B]"""
@@ -274,7 +201,7 @@ class GaussianPolicy(ControlPolicy):
     low: Tensor
     high: Tensor
 
-    def __init__(self, net: Mlp, norm: Normalizer | None, low: Tensor, high: Tensor):
+    def __init__(self, net: Any, norm: Normalizer | None, low: Tensor, high: Tensor):
         super().__init__(net, norm)
         self.log_std = nn.Parameter(torch.zeros(len(low)))
         self.register_buffer("low", low, persistent=False)
@@ -296,12 +223,49 @@ class GaussianPolicy(ControlPolicy):
         return torch.minimum(torch.maximum(action, self.low), self.high)
 
 
+class MultiDiscretePolicy(ControlPolicy):
+    """One of A_k choices for each of K parts: action [..., K] long.
+
+    sizes  A_1 to A_K
+    """
+
+    def __init__(self, net: Any, norm: Normalizer | None, sizes: tuple[int, ...]):
+        super().__init__(net, norm)
+        self.sizes = sizes
+
+    def head(self, out: Tensor) -> Categoricals:
+        return Categoricals.of(out, self.sizes)
+
+    def blank(self, *shape: int) -> Tensor:
+        return torch.empty((*shape, len(self.sizes)), dtype=torch.long)
+
+    def bounded(self, action: Tensor) -> Tensor:
+        return action
+
+
+class MultiBinaryPolicy(ControlPolicy):
+    """Yes or no for each of K parts: action [..., K] long, 0 or 1."""
+
+    def __init__(self, net: Any, norm: Normalizer | None, size: int):
+        super().__init__(net, norm)
+        self.size = size
+
+    def head(self, out: Tensor) -> Bernoullis:
+        return Bernoullis(out)
+
+    def blank(self, *shape: int) -> Tensor:
+        return torch.empty((*shape, self.size), dtype=torch.long)
+
+    def bounded(self, action: Tensor) -> Tensor:
+        return action
+
+
 class ControlCritic(nn.Module):
     """V(s) [...] of obs [..., O]."""
 
     kernel = True
 
-    def __init__(self, net: Mlp, norm: Normalizer | None):
+    def __init__(self, net: Any, norm: Normalizer | None):
         super().__init__()
         self.net, self.norm = net, norm
 
@@ -331,34 +295,44 @@ class ControlCritic(nn.Module):
 
 
 def control_policy(
-    problem: Control, rng: Stream, *, width: int = 64, depth: int = 2, normalize: bool = False
-) -> CategoricalPolicy | GaussianPolicy:
-    """The policy for a control problem: categorical for Discrete actions, diagonal normal for a Box.
+    problem: Control, rng: Stream, *, model: Network | None = None, width: int = 64, depth: int = 2, normalize: bool = False
+) -> ControlPolicy:
+    """The policy for a control problem: categorical for Discrete actions, diagonal normal for a Box, categoricals for
+    MultiDiscrete, Bernoullis for MultiBinary.
 
+    model      the network; None: `mlp` of that width and depth
     width      units of a hidden layer
     depth      hidden layers
     normalize  observations are normalised by running moments, which `policy.norm.write` updates
     """
-    inputs, space = observed(problem), problem.action_space
-    norm = Normalizer(inputs) if normalize else None
-    discrete = hasattr(space, "n")
-    if not discrete and not (hasattr(space, "low") and len(space.shape) == 1):
-        raise TypeError(f"{problem} takes actions in {space}: Discrete and flat Box spaces have a policy; write another or wrap it")
-    with rng.fork():
-        net = Mlp(inputs, int(space.n) if discrete else space.shape[0], width=width, depth=depth, gain=0.01)
-    if discrete:
-        return CategoricalPolicy(net, norm)
-    return GaussianPolicy(net, norm, torch.as_tensor(space.low).float(), torch.as_tensor(space.high).float())
+    seen, space = problem.observation_space, problem.action_space
+    norm, network = normalizer(seen, normalize), mlp(width=width, depth=depth) if model is None else model
+    binary = hasattr(space, "n") and space.shape
+    known = hasattr(space, "n") or hasattr(space, "nvec") or hasattr(space, "low")
+    if not known or len(space.shape) > 1:
+        raise TypeError(
+            f"{problem} takes actions in {space}: Discrete, MultiDiscrete, MultiBinary and Box spaces of one axis at most have a "
+            "policy; write another or wrap it"
+        )
+
+    def net(outputs: int) -> nn.Module:
+        with rng.fork():
+            return network.net(seen, int(outputs), gain=0.01)
+
+    if hasattr(space, "nvec"):
+        return MultiDiscretePolicy(net(space.nvec.sum()), norm, tuple(map(int, space.nvec)))
+    if binary:
+        return MultiBinaryPolicy(net(space.n), norm, int(space.n))
+    if hasattr(space, "n"):
+        return CategoricalPolicy(net(space.n), norm)
+    low, high = (torch.as_tensor(bound).float() for bound in (space.low, space.high))
+    return GaussianPolicy(net(len(low)), norm, low, high)
 
 
 def control_critic(
-    problem: Control, rng: Stream, *, width: int = 64, depth: int = 2, norm: Normalizer | None = None
+    problem: Control, rng: Stream, *, model: Network | None = None, width: int = 64, depth: int = 2, norm: Normalizer | None = None
 ) -> ControlCritic:
     """A critic for a control problem. norm: the policy's, if it has one, so that both see the same."""
+    network = mlp(width=width, depth=depth) if model is None else model
     with rng.fork():
-        return ControlCritic(Mlp(observed(problem), 1, width=width, depth=depth, gain=1.0), norm)
-
-
-def observed(problem: Control) -> int:
-    """Numbers in an observation."""
-    return flat_size(problem.observation_space)
+        return ControlCritic(network.net(problem.observation_space, 1, gain=1.0), norm)

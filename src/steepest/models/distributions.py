@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import nll_loss
+from torch.nn.functional import logsigmoid, nll_loss
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -45,6 +45,70 @@ class Categorical:
 
     def detach(self) -> Categorical:
         return Categorical(self.logits.detach())
+
+
+@dataclass(frozen=True)
+class Categoricals:
+    """K independent choices, the k-th among A_k: `parts` are their distributions. Everything is summed over K."""
+
+    parts: tuple[Categorical, ...]
+
+    @classmethod
+    def of(cls, scores: Tensor, sizes: tuple[int, ...]) -> Categoricals:
+        """From scores [..., A_1 + ... + A_K]."""
+        return cls(tuple(map(Categorical.of, scores.split(sizes, -1))))
+
+    def logp(self, action: Tensor) -> Tensor:
+        """action [..., K] long -> [...]"""
+        told = zip(self.parts, action.unbind(-1), strict=True)
+        return torch.stack([part.logp(chosen) for part, chosen in told]).sum(0)
+
+    def entropy(self) -> Tensor:
+        return torch.stack([part.entropy() for part in self.parts]).sum(0)
+
+    def kl(self, other: Categoricals) -> Tensor:
+        """KL(self || other) [...]"""
+        return torch.stack([a.kl(b) for a, b in zip(self.parts, other.parts, strict=True)]).sum(0)
+
+    def mode(self) -> Tensor:
+        return torch.stack([part.mode() for part in self.parts], -1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        return torch.stack([part.sample(generator) for part in self.parts], -1)
+
+    def detach(self) -> Categoricals:
+        return Categoricals(tuple(part.detach() for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Bernoullis:
+    """K independent choices of 0 or 1; `logits` [..., K] are log(p / (1 - p)) of 1. Everything is summed over K."""
+
+    logits: Tensor
+
+    def logp(self, action: Tensor) -> Tensor:
+        """action [..., K] of 0 and 1 -> [...]"""
+        return logsigmoid(torch.where(action > 0, self.logits, -self.logits)).sum(-1)
+
+    def entropy(self) -> Tensor:
+        p = self.logits.sigmoid()
+        return -(p * logsigmoid(self.logits) + (1 - p) * logsigmoid(-self.logits)).sum(-1)
+
+    def kl(self, other: Bernoullis) -> Tensor:
+        """KL(self || other) [...]"""
+        p = self.logits.sigmoid()
+        yes, no = (logsigmoid(sign * self.logits) - logsigmoid(sign * other.logits) for sign in (1, -1))
+        return (p * yes + (1 - p) * no).sum(-1)
+
+    def mode(self) -> Tensor:
+        return (self.logits > 0).long()
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        u = torch.rand(self.logits.shape, generator=generator, device=self.logits.device)
+        return (u < self.logits.sigmoid()).long()
+
+    def detach(self) -> Bernoullis:
+        return Bernoullis(self.logits.detach())
 
 
 @dataclass(frozen=True)

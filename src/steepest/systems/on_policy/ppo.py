@@ -24,6 +24,7 @@ from ...engines.policy_gradient import policy_gradient
 from ...losses import Loss, clip, entropy, k3, squared, squared_clip
 from ...models.build import actor_state
 from ...models.moments import ReturnScale
+from ...models.network import Network
 from ...optimize.epochs import Epochs, Update
 from ...optimize.natural import watched
 from ...optimize.schedules import annealed
@@ -40,7 +41,7 @@ def ppo(
     discount: float = 0.99, decay: float = 0.95, value_weight: float = 0.5, value_clip: float | None = None,
     entropy_weight: float = 0.0, kl: float = 0.0, max_kl: float | None = None, max_grad_norm: float = 0.5,
     envs: int = 8, horizon: int = 256, normalize: bool | None = None, width: int = 64, depth: int = 2,
-    prompts: int = 16, group: int = 8, model: str | None = None, loss: Loss | None = None,
+    prompts: int = 16, group: int = 8, model: str | Network | None = None, loss: Loss | None = None,
     wrap: Callable[[Epochs], Update] = passes,
 ) -> System:  # fmt: skip
     """Clipped policy gradient with a critic, for environments and for texts.
@@ -66,7 +67,8 @@ def ppo(
     depth           hidden layers (control)
     prompts         prompts a step (text)
     group           answers to each (text)
-    model           a folder or hub id of weights, or a configuration (text); None: the problem's own
+    model           a network (control), None: tanh layers of that width and depth; a folder or hub id of weights, or a
+                    configuration (text), None: the problem's own
     loss            what replaces the clipped ratio; the critic's loss, the entropy bonus and the divergence are added to it
     wrap            what the passes over a batch become: (Epochs) -> an update
     """
@@ -76,7 +78,7 @@ def ppo(
         raise ValueError(f"value_clip and max_kl must be positive or None, not {value_clip} and {max_kl}")
 
     def init(problem: Any, rng: Stream) -> State:
-        scaled = isinstance(problem, Control) and (not hasattr(problem.action_space, "n") if normalize is None else normalize)
+        scaled = isinstance(problem, Control) and (hasattr(problem.action_space, "low") if normalize is None else normalize)
         state = actor_state(
             problem, rng, lr=lr, critic=True, reference=kl > 0, envs=envs, model=model, width=width, depth=depth, normalize=scaled
         )

@@ -28,6 +28,7 @@ from ...engines.policy_gradient import Credit, PolicyObjective, policy_gradient
 from ...engines.values import values
 from ...losses import Loss, reinforce, squared, token_mean
 from ...models.build import actor_state
+from ...models.network import Network
 from ...optimize.epochs import Epochs, Objective, Update
 from ...optimize.natural import watched
 
@@ -57,7 +58,7 @@ def generalized(discount: float, decay: float, *, scale: Callable[[Tensor, Tenso
 
 def alternate(
     loss: Loss, step: Update, *, lr: float | None, critic_lr: float, critic_epochs: int, critic_minibatches: int, discount: float,
-    decay: float, envs: int, horizon: int, width: int, depth: int,
+    decay: float, envs: int, horizon: int, width: int, depth: int, model: Network | None,
 ) -> System:  # fmt: skip
     """`step` on the policy, then a few passes on the critic. lr: of the policy's Adam; None: it has none. The rest: see `vpg`."""
     fit = Epochs(critic_epochs, critic_minibatches, max_norm=float("inf"), optimizer="critic")
@@ -70,7 +71,7 @@ def alternate(
             raise TypeError(
                 f"this method needs environments, and {type(problem).__name__} is no Control problem: for texts use ppo or grpo"
             )
-        state = actor_state(problem, rng, lr=critic_lr, critic=True, envs=envs, width=width, depth=depth)
+        state = actor_state(problem, rng, lr=critic_lr, critic=True, envs=envs, width=width, depth=depth, model=model)
         state.optimizers = {"critic": torch.optim.Adam(state.critic.parameters(), critic_lr, fused=True)}
         if lr is not None:
             state.optimizers["policy"] = torch.optim.Adam(state.policy.parameters(), lr, fused=True)
@@ -86,7 +87,7 @@ def alternate(
 
 def vpg(
     *, lr: float = 3e-4, critic_lr: float = 1e-3, critic_epochs: int = 5, critic_minibatches: int = 32, discount: float = 0.99,
-    decay: float = 0.95, envs: int = 8, horizon: int = 256, width: int = 64, depth: int = 2,
+    decay: float = 0.95, envs: int = 8, horizon: int = 256, width: int = 64, depth: int = 2, model: Network | None = None,
 ) -> System:  # fmt: skip
     """Plain policy gradient, one step a batch, and a critic. For environments.
 
@@ -100,8 +101,10 @@ def vpg(
     horizon             steps in each
     width               units of a hidden layer
     depth               hidden layers
+    model               a network; None: tanh layers of that width and depth
     """
     return alternate(
         reinforce(), Epochs(1, 1, max_norm=float("inf")), lr=lr, critic_lr=critic_lr, critic_epochs=critic_epochs,  # <- the idea
         critic_minibatches=critic_minibatches, discount=discount, decay=decay, envs=envs, horizon=horizon, width=width, depth=depth,
+        model=model,
     )  # fmt: skip
