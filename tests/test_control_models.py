@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Discrete, MultiDiscrete, Text
+from gymnasium.spaces import Discrete, Text, Tuple
 from torch import distributions as td
 
 from steepest.core import Stream, native
@@ -362,9 +362,9 @@ def test_rewards_are_scaled_by_the_deviation_of_the_running_return():
 
 def test_spaces_without_a_policy_are_refused():
     class Odd(CartPole):
-        action_space = MultiDiscrete([2, 2])
+        action_space = Tuple((Discrete(2), Discrete(2)))
 
-    with pytest.raises(TypeError, match=r"takes actions in MultiDiscrete"):
+    with pytest.raises(TypeError, match=r"takes actions in Tuple"):
         control_policy(Odd(), Stream(0))
 
     class Seen(CartPole):

@@ -92,6 +92,7 @@ def shoot(
 def episode(scene: Any, policy: Any, rng: Any, greedy: bool) -> Generator[Any, None, tuple[float, int]]:
     """Play one episode; yield its frames. -> its return and length"""
     generator = (rng / "act").torch()
+    policy = policy.begin(1) if hasattr(policy, "begin") else policy  # one that remembers
     obs = scene.vector.reset(rng / "reset")
     yield scene.look(obs, None)
     score, length = 0.0, 0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..core.batch import Batch
 from ..core.live import Live
 from ..core.problem import Control, Rolled, Vector
+from ..core.recurrent import Remembered, Seen
 from ..core.state import State
 from ..core.stream import Stream
 from .experience import Collect
@@ -20,6 +21,7 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
 
     -> Batch [envs, horizon]; ``info`` has next_obs [envs, horizon, O], the true successors, terminated and truncated
     [envs, horizon] bool, and of the episodes that ended: `return` and `episode_length` (means), `episodes` (how many).
+    Where networks remember (`state.memory`), obs is a `Seen` of whole sequences, and the memory goes on with the environments.
     A State that has `return_scale` (`models.moments.ReturnScale`) gets its rewards scaled by it.
     """
     for name, size in (("envs", envs), ("horizon", horizon)):
@@ -37,6 +39,9 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
         device = state.device
         policy, generator = state.policy, (rng / "act").torch(device)
         vector, obs = live.resume(problem, rng / "reset")
+        held = getattr(state, "memory", None)
+        if isinstance(held, Remembered):
+            policy = policy.resume(held.read()["policy"], held.start.clone())
         obs, columns = vector.roll(policy, obs, generator, horizon) or stepped(vector, policy, obs, generator, horizon)
         live.leave(vector, obs)
         seen, action, logp, reward, next_obs, terminated, truncated = columns
@@ -48,8 +53,14 @@ def rollout(*, envs: int = 8, horizon: int = 256) -> Collect:
         scale = getattr(state, "return_scale", None)
         if isinstance(scale, nn.Module):
             reward = scale(reward, over.to(device))
+        shown: Any = seen.to(device)
+        if isinstance(held, Remembered):
+            start = torch.cat([held.start[:, None], over[:, :-1].to(device)], 1)
+            shown = Seen(shown, start, held.read())
+            after = {name: policy.memory if name == "policy" else getattr(state, name).remember(shown) for name in shown.memory}
+            held.write(over[:, -1], after)
         return Batch(
-            obs=seen.to(device), action=action, logp=logp, reward=reward, mask=torch.ones_like(reward),
+            obs=shown, action=action, logp=logp, reward=reward, mask=torch.ones_like(reward),
             key=torch.arange(envs, device=device), info=info,
         )  # fmt: skip
 
@@ -64,6 +75,8 @@ def stepped(vector: Vector, policy: Any, obs: Tensor, generator: torch.Generator
         action, logp = sample(obs.to(generator.device))
         step = vector.step(action.cpu())
         rows.append((obs, action, logp, step.reward, step.next_obs, step.terminated, step.truncated))
+        if hasattr(policy, "ended"):  # one that remembers is told
+            policy.ended(step.terminated | step.truncated)
         obs = step.obs
     return Rolled(obs, tuple(torch.stack(column, 1) for column in zip(*rows, strict=True)))
 

@@ -13,6 +13,7 @@ from ..core.live import Live
 from ..core.near import nearest
 from ..core.pairs import Preferences
 from ..core.problem import Control, Language
+from ..core.recurrent import Remembered
 from ..core.state import State
 from ..core.stream import Stream
 from .network import Network
@@ -42,8 +43,9 @@ def _(
     problem: Control, rng: Stream, *, model: Any = None, width: int = 64, depth: int = 2, normalize: bool = False, **_: Any
 ) -> nn.Module:
     from .control import control_policy
+    from .recurrent import remembering
 
-    return control_policy(problem, rng, model=network(model), width=width, depth=depth, normalize=normalize)
+    return remembering(control_policy(problem, rng, model=network(model), width=width, depth=depth, normalize=normalize))
 
 
 @policy_for.register
@@ -71,8 +73,10 @@ def _(problem: Language, rng: Stream, policy: Any, **_: Any) -> nn.Module:
 @critic_for.register
 def _(problem: Control, rng: Stream, policy: Any, *, model: Any = None, width: int = 64, depth: int = 2, **_: Any) -> nn.Module:
     from .control import control_critic
+    from .recurrent import remembering
 
-    return control_critic(problem, rng, model=network(model), width=width, depth=depth, norm=getattr(policy, "norm", None))
+    norm = getattr(policy, "norm", None)
+    return remembering(control_critic(problem, rng, model=network(model), width=width, depth=depth, norm=norm))
 
 
 def network(model: Any) -> Network | None:
@@ -102,7 +106,8 @@ def _(problem: Control, rng: Stream, envs: int) -> dict[str, nn.Module]:
 def actor_state(
     problem: Any, rng: Stream, *, lr: float, critic: bool = False, reference: bool = False, envs: int = 8, **model: Any
 ) -> State:
-    """State with `policy`, if asked a `critic` and a frozen `reference`, and one Adam over policy and critic.
+    """State with `policy`, if asked a `critic` and a frozen `reference`, where they remember their `memory`, and one Adam over
+    policy and critic.
 
     lr     learning rate
     envs   environments side by side, on a Control problem (`live`)
@@ -111,11 +116,16 @@ def actor_state(
     if not lr > 0:
         raise ValueError(f"lr must be positive, not {lr}")
     policy = policy_for(problem, rng / "policy", **model)
-    parts: dict[str, nn.Module] = {"policy": policy}
+    parts: dict[str, Any] = {"policy": policy}
     if critic:
         parts["critic"] = critic_for(problem, rng / "critic", policy, **model)
+    remembers = {name: part.fresh(envs) for name, part in parts.items() if hasattr(part, "fresh")}
+    if reference and remembers:
+        raise ValueError("a frozen reference has no memory of the episodes that go on: a network that remembers takes kl = 0")
     if reference:
         parts["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
+    if remembers:
+        parts["memory"] = Remembered(envs, remembers)
     state = State(**parts, **experience_for(problem, rng / "live", envs))
     trained = [p for name in ("policy", "critic") if name in parts for p in parts[name].parameters() if p.requires_grad]
     state.optimizers["policy"] = torch.optim.Adam(trained, lr, eps=1e-5, fused=True)

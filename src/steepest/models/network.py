@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..core.recurrent import Memory
+
 
 class Network(ABC):
     """The recipe of a network: a small frozen object of plain options, which a system takes as its `model`.
@@ -39,6 +41,27 @@ class Headed(nn.Module):
     def compiled(self, x: Tensor) -> bool:
         """The kernels know the multi-layer perceptron alone."""
         return False
+
+
+class Recurrent(nn.Module):
+    """A network that remembers: a trunk and a linear layer, over whole sequences.
+
+    trunk  its `features` are F; ``fresh(count)`` is the memory before an episode, a tuple of tensors [count, ...];
+           (x [N, T, O], start [N, T] bool, memory) -> features [N, T, F] and the memory after the last x. Where `start`, the
+           memory is cleared before x is read
+    """
+
+    def __init__(self, trunk: nn.Module, outputs: int, gain: float):
+        super().__init__()
+        self.trunk, self.head = trunk, linear(trunk.features, outputs, gain)  # type: ignore[arg-type]
+
+    def fresh(self, count: int) -> Memory:
+        return self.trunk.fresh(count)  # type: ignore[operator]
+
+    def forward(self, x: Tensor, start: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """x [N, T, O], start [N, T] -> [N, T, outputs], and the memory after the last x."""
+        y, memory = self.trunk(x, start, memory)
+        return self.head(y), memory
 
 
 def linear(inputs: int, outputs: int, gain: float = math.sqrt(2)) -> nn.Linear:

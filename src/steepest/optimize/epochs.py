@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core import native
 from ..core.batch import Batch
+from ..core.recurrent import Seen
 from ..core.state import State
 from ..core.stream import Stream
 
@@ -42,7 +43,7 @@ class Epochs:
     """Pass `count` times over the batch in shuffled `minibatches`, one optimizer step for each.
 
     count        passes over the batch
-    minibatches  optimizer steps a pass
+    minibatches  optimizer steps a pass; where networks remember, one for each environment at most
     micro        rows whose gradient is computed at once; None: the whole minibatch. The gradient is the same
     max_norm     the gradient is scaled down to this Euclidean norm; inf: never
     max_kl       stop at the end of a pass in which the mean estimated KL(old || new) exceeds this; None: never
@@ -73,11 +74,13 @@ class Epochs:
         if getattr(state.policy, "markov", False):  # decisions stand alone, so minibatches are drawn over them
             batch = batch.decisions()
         rows = len(batch)
-        if rows < self.minibatches:
+        # whole sequences are not cut: at most one minibatch for each environment
+        minibatches = min(self.minibatches, rows) if isinstance(batch.obs, Seen) else self.minibatches
+        if rows < minibatches:
             raise ValueError(f"a batch of {rows} rows cannot be cut into {self.minibatches} minibatches: collect more or cut fewer")
         optimizer = state.optimizers[self.optimizer]
         params = [p for group in optimizer.param_groups for p in group["params"]]
-        size = -(-rows // self.minibatches)
+        size = -(-rows // minibatches)
         metrics: dict[str, Any] = {}
         for p in params:
             p.grad = None  # what `zero_grad` does, without its profiling

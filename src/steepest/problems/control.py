@@ -166,10 +166,11 @@ def greedy(problem: Control, policy: Any, episodes: int, rng: Stream, longest: i
     """
     met = policy.meets(problem) if hasattr(policy, "meets") else problem
     vector, generator = met.make(episodes), (rng / "act").torch()
+    actor = policy.begin(episodes) if hasattr(policy, "begin") else policy  # one that remembers
     obs = vector.reset(rng / "reset")
     score, length, open_ = torch.zeros(episodes, dtype=torch.float64), torch.zeros(episodes), torch.ones(episodes)
     for _ in range(longest):
-        step = vector.step(policy.act(obs, generator, True).cpu())
+        step = vector.step(actor.act(obs, generator, True).cpu())
         score += step.reward * open_
         length += open_
         open_ = open_ * ~(step.terminated | step.truncated)

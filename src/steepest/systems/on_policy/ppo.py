@@ -17,6 +17,7 @@ from typing import Any
 from ...collectors.experience import experience
 from ...core.batch import Batch
 from ...core.problem import Control
+from ...core.recurrent import observations
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
@@ -88,7 +89,7 @@ def ppo(
 
     def after(state: State, batch: Batch) -> None:
         if getattr(state.policy, "norm", None) is not None:
-            state.policy.norm.write(batch.obs)
+            state.policy.norm.write(observations(batch.obs))
 
     loss = clip(low=clip_range, high=clip_range) if loss is None else loss  # <- the idea
     loss = loss + value_weight * (squared() if value_clip is None else squared_clip(width=value_clip))

@@ -1,0 +1,195 @@
+"""Networks that remember: whole sequences against one step after the other, the memory in State, and what only memory can solve."""
+
+from functools import partial
+
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from steepest.core import Stream, begin, train
+from steepest.core.check import check_problem, check_system
+from steepest.core.recurrent import Seen
+from steepest.engines.values import values
+from steepest.models.networks import gru, mlp
+from steepest.problems.control import CartPole, Pendulum
+from steepest.problems.recall import Recall
+from steepest.systems.on_policy.ppo import ppo
+from steepest.systems.on_policy.trpo import trpo
+from steepest.systems.on_policy.vpg import vpg
+
+NETWORKS = [gru(width=8)]
+SMALL = {"envs": 3, "horizon": 12}
+each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: type(n).__name__)
+
+
+def net(network, outputs=3):
+    with Stream(0).fork():
+        return network.net(Box(-1, 1, (4,)), outputs, 1.0)
+
+
+def sequence(n=3, t=11, seed=0):
+    g = Stream(seed).torch()
+    return torch.randn(n, t, 4, generator=g), torch.rand(n, t, generator=g) < 0.2
+
+
+def stepwise(network, x, start, memory):
+    found = []
+    for t in range(x.shape[1]):
+        y, memory = network(x[:, t : t + 1], start[:, t : t + 1], memory)
+        found.append(y)
+    return torch.cat(found, 1), memory
+
+
+# ---------------------------------------------------------------------------------- networks
+
+
+@each_network
+@pytest.mark.parametrize("clean", [True, False], ids=["from the start", "from memory"])
+def test_a_sequence_at_once_is_step_after_step(network, clean):
+    one = net(network)
+    memory = one.fresh(3) if clean else one(*sequence(seed=7), one.fresh(3))[1]
+    x, start = sequence()
+    whole, after = one(x, start, memory)
+    steps, last = stepwise(one, x, start, memory)
+    assert torch.allclose(whole, steps, atol=1e-5)
+    again, further = one(*sequence(seed=3), after), one(*sequence(seed=3), last)  # memories that differ in nothing that counts
+    assert torch.allclose(again[0], further[0], atol=1e-5)
+    halves, middle = one(x[:, :5], start[:, :5], memory)
+    assert torch.allclose(torch.cat([halves, one(x[:, 5:], start[:, 5:], middle)[0]], 1), whole, atol=1e-5)
+
+
+@each_network
+def test_nothing_passes_the_start_of_an_episode_and_all_before_it_counts(network):
+    one = net(network)
+    x, start = sequence(2, 8)
+    start[:] = False
+    start[0, 5] = True
+    plain = one(x, start, one.fresh(2))[0]
+    other = x.clone()
+    other[:, :5] += 1
+    changed = one(other, start, one.fresh(2))[0]
+    assert torch.equal(changed[0, 5:], plain[0, 5:])
+    assert ((changed[1, 5:] - plain[1, 5:]).abs().amax(-1) > 1e-6).all()
+    late = x.clone()
+    late[:, 6] += 1
+    assert torch.allclose(one(late, start, one.fresh(2))[0][:, :6], plain[:, :6], atol=1e-6)  # nothing comes from the future
+
+
+@each_network
+def test_gradients_are_those_of_step_after_step(network):
+    one = net(network)
+    x, start = sequence()
+    slopes = []
+    for run in (one, partial(stepwise, one)):
+        out = run(x, start, one.fresh(3))[0]
+        slopes.append(torch.autograd.grad(out.square().sum(), list(one.parameters())))
+    assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-3) for a, b in zip(*slopes, strict=True))
+
+
+# ---------------------------------------------------------------------------------- collecting
+
+
+@each_network
+@pytest.mark.parametrize("problem", [CartPole(limit=7), Pendulum(limit=5)], ids=["categorical", "gaussian"])
+def test_the_log_probability_of_a_batch_is_what_was_sampled(network, problem):
+    """Also in the second collection, which goes on from the memory of the first."""
+    system = ppo(model=network, normalize=False, **SMALL)
+    state = begin(system, problem)
+    for step in range(2):
+        batch = system.collect(state, problem, Stream(0, step) / "collect").check()
+        assert isinstance(batch.obs, Seen)
+        assert batch.obs.start[:, 0].all() == (step == 0)
+        with torch.no_grad():
+            assert torch.allclose(state.policy.logp(batch.obs, batch.action, batch.mask), batch.logp, atol=1e-5)
+            rows = batch.rows(torch.tensor([2, 0]))
+            assert torch.allclose(state.policy.logp(rows.obs, rows.action, rows.mask), batch.logp[[2, 0]], atol=1e-5)
+            forgetful = Seen(batch.obs.obs, torch.ones_like(batch.obs.start), batch.obs.memory)
+            assert not torch.allclose(state.policy.logp(forgetful, batch.action, batch.mask), batch.logp, atol=1e-5)
+
+
+@each_network
+def test_values_of_true_successors_are_those_of_a_plain_loop(network):
+    """Step by step with the critic; at a cut the final observation is read with the memory of its own episode."""
+    problem = CartPole(limit=5)  # the clock cuts episodes inside the batch
+    system = ppo(model=network, **SMALL)
+    state = begin(system, problem)
+    with torch.no_grad():
+        for step in range(2):
+            batch = system.collect(state, problem, Stream(0, step) / "collect")
+            value, later, terminated, truncated = values(state, batch)
+            assert truncated[:, :-1].any()
+            critic, seen = state.critic, batch.obs
+            for n in range(3):
+                memory = tuple(x[n : n + 1] for x in seen.memory["critic"])
+                for t in range(SMALL["horizon"]):
+                    v, memory = critic.read(seen.obs[n : n + 1, t : t + 1], seen.start[n : n + 1, t : t + 1], memory)
+                    assert torch.allclose(v[0, 0], value[n, t], atol=1e-5)
+                    true = batch.info["next_obs"][n : n + 1, t : t + 1]
+                    after = critic.read(true, torch.zeros(1, 1, dtype=torch.bool), memory)[0]
+                    if not terminated[n, t]:
+                        assert torch.allclose(after[0, 0], later[n, t], atol=1e-5)
+                    else:
+                        assert later[n, t] == 0
+
+
+# ---------------------------------------------------------------------------------- systems
+
+
+@each_network
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(ppo, epochs=1, normalize=True, entropy_weight=0.01, **SMALL),
+        partial(vpg, critic_epochs=1, **SMALL),
+        partial(trpo, critic_epochs=1, cg_steps=2, tries=2, **SMALL),
+    ],
+    ids=["ppo", "vpg", "trpo"],
+)
+def test_every_network_runs_with_every_system(make, network):
+    assert check_system(partial(make, model=network), partial(CartPole, limit=7), half=1, fresh=False)[-1] == "resume is bitwise"
+
+
+def test_memory_resumes_in_a_fresh_process():
+    make = partial(ppo, epochs=1, model=gru(width=8), **SMALL)
+    assert check_system(make, partial(Recall, length=5), half=1)[-1] == "resume is bitwise in a fresh process"
+
+
+def test_a_reference_has_no_memory():
+    with pytest.raises(ValueError, match="a frozen reference has no memory"):
+        begin(ppo(kl=0.1, model=gru()), CartPole())
+
+
+# ---------------------------------------------------------------------------------- what asks for memory
+
+
+def test_recall_obeys_the_laws_of_problems():
+    check_problem(Recall(length=4, signs=3))
+
+
+def test_recall_pays_for_the_sign_alone():
+    problem = Recall(length=4, signs=3)
+    env = problem.make(5)
+    obs = env.reset(Stream(0))
+    sign = obs[:, :3].argmax(1)
+    for t in range(4):
+        assert torch.equal(obs[:, 3], torch.full((5,), float(t == 3)))
+        assert torch.equal(obs[:, :3].sum(1), torch.full((5,), float(t == 0)))
+        step = env.step((sign + torch.tensor([0, 1, 2, 0, 1])) % 3)
+        assert step.terminated.all() == (t == 3)
+        assert step.reward.tolist() == [float(t == 3), 0, 0, float(t == 3), 0]
+        obs = step.obs
+    with pytest.raises(ValueError, match="must be at least 2, not 1 and 2"):
+        Recall(length=1)
+
+
+def reached(network, steps, problem):
+    system = ppo(model=network, envs=16, horizon=64, epochs=4, minibatches=4, lr=3e-3, entropy_weight=0.01, discount=0.99)
+    *_, last = train(system, problem, steps=steps)
+    return problem.evaluate(last.state.policy, Stream(9))["return"]
+
+
+@pytest.mark.slow
+def test_what_remembers_solves_what_nothing_else_can():
+    problem = Recall(length=6)
+    assert reached(gru(width=32), 15, problem) > 0.95
+    assert reached(mlp(width=32), 15, problem) < 0.7
