@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.problem import Control, Step, Vector
+from ..core.problem import Control, Step, Vector, flat_size
 from ..core.stream import Stream
 from .build import policy_for
-from .control import ControlPolicy, GaussianPolicy, Mlp, observed, parts
+from .control import ControlPolicy, GaussianPolicy
 from .distributions import Categorical, Gaussian
 from .moments import Normalizer
+from .perceptron import Mlp, parts
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Augmented(Control):
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]
-        observed(self.problem)  # refuses what is no flat Box
+        flat_size(self.problem.observation_space)  # refuses what is no row of numbers
         return longer(self.problem.observation_space, self.size)
 
     @property
@@ -190,7 +191,8 @@ def _(
 ) -> StatefulGaussian | StatefulCategorical:
     """As `control_policy`, but for the weights that write the next internal state: of unit scale, so that from the first step it
     says something of what was seen."""
-    seen, size, space, inner = observed(problem.problem), problem.size, problem.action_space, problem.problem.action_space
+    own, size, space = problem.problem, problem.size, problem.action_space
+    seen, inner = flat_size(own.observation_space), own.action_space
     discrete = hasattr(inner, "n")
     norm = Seen(seen, size) if normalize else None
     with rng.fork():

@@ -58,7 +58,7 @@ def generalized(discount: float, decay: float, *, scale: Callable[[Tensor, Tenso
 
 def alternate(
     loss: Loss, step: Update, *, lr: float | None, critic_lr: float, critic_epochs: int, critic_minibatches: int, discount: float,
-    decay: float, envs: int, horizon: int, width: int, depth: int, model: Network | None,
+    decay: float, envs: int, horizon: int, width: int, depth: int, model: Network | None = None,
 ) -> System:  # fmt: skip
     """`step` on the policy, then a few passes on the critic. lr: of the policy's Adam; None: it has none. The rest: see `vpg`."""
     fit = Epochs(critic_epochs, critic_minibatches, max_norm=float("inf"), optimizer="critic")
