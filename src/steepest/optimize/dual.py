@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,17 +61,10 @@ def moved(state: State, batch: Batch) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Priced:
-    """An objective that, for each minibatch, also moves `state.penalty` by how far the policy is: its loss is
-    penalty * (bound - scale * statistic(KL(old || new))), so the price rises while that is above the bound.
-
-    statistic  KL [N, T] -> [], e.g. `torch.max`
-    """
+class Around(ABC):
+    """An objective that does something of its own with each minibatch: `pull` says what."""
 
     objective: Objective
-    bound: float
-    scale: float
-    statistic: Callable[[Tensor], Tensor]
 
     def weigh(self, batch: Batch) -> Batch:
         return self.objective.weigh(batch)
@@ -80,6 +74,25 @@ class Priced:
 
     def value(self, state: State, batch: Batch) -> Tensor:
         return self.objective.value(state, batch)
+
+    def compiled(self, state: State, batch: Batch) -> Any:
+        return None  # whole passes know no minibatch
+
+    @abstractmethod
+    def pull(self, state: State, batch: Batch, report: bool) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Priced(Around):
+    """An objective that, for each minibatch, also moves `state.penalty` by how far the policy is: its loss is
+    penalty * (bound - scale * statistic(KL(old || new))), so the price rises while that is above the bound.
+
+    statistic  KL [N, T] -> [], e.g. `torch.max`
+    """
+
+    bound: float
+    scale: float
+    statistic: Callable[[Tensor], Tensor]
 
     def pull(self, state: State, batch: Batch, report: bool) -> dict[str, Tensor]:
         metrics = self.objective.pull(state, batch, report)

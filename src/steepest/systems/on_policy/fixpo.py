@@ -26,7 +26,7 @@ from ...core.system import System, extends
 from ...engines.policy_gradient import PolicyObjective
 from ...losses import kl_old_new, penalized, surrogate, token_mean
 from ...optimize.dual import Priced, learning, moved
-from ...optimize.epochs import Epochs, Objective, Update, advance
+from ...optimize.epochs import Epochs, Objective, Update, advance, scale_down
 from ...optimize.natural import flat, write
 from .ppo import ppo
 
@@ -70,7 +70,8 @@ def fixpo(
                 for p in params:
                     p.grad = None
                 pull_back.pull(state, pull_back.weigh(part), False)
-                advance(optimizer, params, max_grad_norm)
+                scale_down(params, max_grad_norm)
+                advance(optimizer)
         return steps
 
     def two_phases(passes: Epochs) -> Update:

@@ -23,8 +23,8 @@ from ...core.batch import Batch
 from ...core.state import State
 from ...core.system import System, extends
 from ...losses import kl_old_new, penalized, reinforce
-from ...optimize.dual import Priced, learning
-from ...optimize.epochs import Epochs, Objective, Update
+from ...optimize.dual import Around, Priced, learning
+from ...optimize.epochs import Epochs, Update
 from .ppo import ppo
 
 
@@ -38,23 +38,13 @@ def better_half(advantage: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Weighed:
+class Weighed(Around):
     """An objective whose advantages become psi, minibatch by minibatch; eta takes a step on its dual.
 
-    bound  of the divergence of psi from what was done, nats
+    bound  of the divergence of psi from the better half as it is, nats
     """
 
-    objective: Objective
     bound: float
-
-    def weigh(self, batch: Batch) -> Batch:
-        return self.objective.weigh(batch)
-
-    def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.objective(state, batch)
-
-    def value(self, state: State, batch: Batch) -> Tensor:
-        return self.objective.value(state, batch)
 
     def pull(self, state: State, batch: Batch, report: bool) -> dict[str, Tensor]:
         temperature: Any = state.temperature
