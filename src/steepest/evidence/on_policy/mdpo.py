@@ -17,9 +17,9 @@ claim = Claim(
     seeds=6,
     figure="return",
     tried=(
-        "Seeds 100 and 101, this measure. Ten steps: a rate of 3e-3 gave 287 and 270, 1e-2 251 and 208, 3e-2 254 and 341. One step: "
-        "3e-3 173 and 178, 1e-2 371 and 320, 3e-2 233 and 156. So at an equal small rate, as in the paper, more steps earn more; one "
-        "step at a rate of its own, 1e-2, earns as much and more, but moves a state by up to 0.96 nats where ten steps at 3e-3 "
-        "move it by 0.15. The claim is the paper's, at an equal rate."
+        "Seeds 100 and 101, this measure. Ten steps: a rate of 3e-3 gave 287 and 270, 1e-2 251 and 208, 3e-2 254 and 341. One "
+        "step: 3e-3 173 and 178, 1e-2 371 and 320, 3e-2 233 and 156. So at an equal small rate, as in the paper, more steps "
+        "earn more; one step at a rate of its own, 1e-2, earns as much and more, but moves a state by up to 0.96 nats where ten "
+        "steps at 3e-3 move it by 0.15. The claim is the paper's, at an equal rate."
     ),
 )

@@ -63,7 +63,7 @@ def props(
     """PPO on a buffer that an adapted policy filled. For environments.
 
     every                 steps of each environment between two adaptations; None: never, which is PPO on the last batches
-    batches               in the buffer: this step's and those before (authors' code: 2)
+    batches               in the buffer (authors' code: 2)
     band                  e: how far below 1 the ratio of an action that was taken is pushed (authors' code: 0.3)
     behavior_lr           learning rate of the behaviour's Adam (authors' code: 1e-3)
     behavior_epochs       passes over the buffer at each adaptation (paper: 16)
@@ -87,12 +87,10 @@ def props(
         behavior, live = copy.deepcopy(state.policy), cast(Live, state.live)
         state.behavior, over = behavior, torch.zeros(horizon, dtype=torch.bool)
         state.optimizers["behavior"] = torch.optim.Adam(behavior.parameters(), behavior_lr, eps=1e-5, fused=True)
-        obs = live.obs[0]
-        action = state.policy.act(live.obs[:1], (rng / "action").torch())[0]  # its shape and type are what counts
-        obs, action = (x.expand(horizon, *x.shape) for x in (obs, action))
-        state.buffer = Replay(
-            envs * batches, obs=obs, action=action, reward=torch.zeros(horizon), next_obs=obs, terminated=over, truncated=over
-        )
+        pair = live.obs[0], state.policy.act(live.obs[:1], (rng / "action").torch())[0]  # what counts are shapes and types
+        obs, action = (x.expand(horizon, *x.shape) for x in pair)
+        rows = {"obs": obs, "action": action, "reward": torch.zeros(horizon), "next_obs": obs}
+        state.buffer = Replay(envs * batches, **rows, terminated=over, truncated=over)
         return state
 
     def collect(state: State, problem: Any, rng: Stream) -> Batch:
