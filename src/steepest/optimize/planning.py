@@ -49,6 +49,17 @@ def occupancy(mdp: Any, pi: Tensor) -> Tensor:
     return visits[:, None] * pi
 
 
+def worth(mdp: Any, pi: Tensor) -> Tensor:
+    """The return of a policy from rho, a scalar; costs count negative."""
+    return mdp.direction * (mdp.rho @ mdp.values(pi)[0])
+
+
+def visited_kl(mdp: Any, old: Tensor, new: Tensor) -> Tensor:
+    """The mean of KL(old || new) over the discounted visits of old, a scalar in nats; the probabilities of new are positive."""
+    kl = (torch.special.xlogy(old, old) - old * new.log()).sum(-1)
+    return (1 - mdp.gamma) * occupancy(mdp, old).sum(-1) @ kl
+
+
 def direct_gradient(mdp: Any, pi: Tensor) -> Tensor:
     """The gradient of rho . V with respect to the probabilities pi [S, A]: d(s) Q(s, a). Sutton et al., 2000."""
     return occupancy(mdp, pi).sum(-1, keepdim=True) * mdp.values(pi)[1]

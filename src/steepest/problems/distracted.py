@@ -41,8 +41,8 @@ class DistractedCartPole(CartPole):
     def observation_space(self) -> Any:  # type: ignore[override]
         from gymnasium.spaces import Box
 
-        pole = super().observation_space.high
-        return Box(*(sign * np.concatenate([pole, np.ones(self.distractors, np.float32)]) for sign in (-1, 1)))
+        high = np.concatenate([super().observation_space.high, np.ones(self.distractors, np.float32)])
+        return Box(-high, high)
 
     def start(self, u: Array) -> Array:
         return np.concatenate([super().start(u[:, :4]), 2 * math.pi * u[:, 4:]], 1)

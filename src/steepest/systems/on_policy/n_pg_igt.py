@@ -30,6 +30,7 @@ from ...models.build import policy_for
 from ...models.tabular import TabularSoftmax
 from ...optimize.momentum import HessianAided, Momentum, Plain, Transport, policy_hessian_product
 from ...optimize.natural import flat, write
+from ...optimize.planning import worth
 from ...problems.tabular import TabularMDP
 
 __all__ = ["HessianAided", "Plain", "Transport", "n_pg_igt"]
@@ -39,7 +40,7 @@ def parts(policy: Any, data: Any) -> tuple[Tensor, Tensor | None]:
     """What each trajectory adds to a scalar with the gradient of the return, and its log-probability, both [N]; of a finite
     model the return itself [1], and None."""
     if isinstance(data, TabularMDP):
-        return data.direction * (data.rho @ data.values(policy.probs())[0])[None], None
+        return worth(data, policy.probs())[None], None
     logp = data.mask * policy.logp(data.obs, data.action, data.mask)
     return (beyond_others(data.reward, data.mask) * logp).sum(1), logp.sum(1)
 

@@ -30,7 +30,7 @@ from ...memory.table import Table
 from ...models.build import policy_for
 from ...models.tabular import TabularSoftmax
 from ...optimize.natural import flat, write
-from ...optimize.planning import policy_iteration
+from ...optimize.planning import policy_iteration, worth
 from ...optimize.polyak import polyak_step
 from ...problems.tabular import TabularMDP
 
@@ -39,7 +39,7 @@ TWINS = ("policy", "twin")
 
 def optimum(model: TabularMDP) -> float:
     """V* of a finite model; costs count negative."""
-    return float(model.direction * (model.rho @ policy_iteration(model)[0]))
+    return float(worth(model, policy_iteration(model)[1]))
 
 
 def never(model: TabularMDP) -> float:
@@ -52,7 +52,7 @@ def merit(policy: Any, data: Any, discount: float) -> tuple[float, Tensor, Tenso
     if isinstance(data, TabularMDP):
         log_pi = policy.log_probs()
         pi = log_pi.exp()
-        exact_value = data.direction * (data.rho @ data.values(pi)[0])
+        exact_value = worth(data, pi)
         return float(exact_value.detach()), exact_value, -(pi * log_pi).sum(-1).mean()  # not entr, whose slope at 0 is inf
     logp, entropy = policy.logp_entropy(data.obs, data.action, data.mask)
     past = discount ** torch.arange(data.mask.shape[1]).to(logp)
