@@ -190,6 +190,13 @@ def scale_down(params: list[Tensor], max_norm: float) -> Tensor:
     return norm
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of the optimizer down the gradient of `loss`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
 def epochs(
     count: int = 1, *, minibatches: int = 1, micro: int | None = None, max_norm: float = 1.0, max_kl: float | None = None
 ) -> Epochs:

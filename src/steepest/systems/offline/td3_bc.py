@@ -20,6 +20,7 @@ from ...core.system import System
 from ...memory.average import Average
 from ...models.deterministic import DeterministicActor
 from ...models.twin_q import TwinQ
+from ...optimize.epochs import descend
 from ...problems.offline import Offline, OfflineData
 
 
@@ -89,9 +90,3 @@ def td3_bc(
         return {"critic_loss": float(critic_loss.detach()), "imitation": float(imitation.detach()), "q": float(q.detach().mean())}
 
     return System(init, dataset(batch=batch * updates), learn)
-
-
-def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
