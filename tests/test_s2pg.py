@@ -267,9 +267,9 @@ def test_what_makes_no_sense_is_refused(tmp_path, monkeypatch):
     class Odd(CartPole):
         @property
         def action_space(self):
-            from gymnasium.spaces import MultiDiscrete
+            from gymnasium.spaces import MultiBinary
 
-            return MultiDiscrete([2, 2])
+            return MultiBinary(2)
 
     with pytest.raises(TypeError, match="with an internal state they are Discrete or a flat Box"):
         begin(s2pg(), Odd())

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.problem import Control, Step, Vector
+from ..core.problem import Control, Step, Vector, flat_size
 from ..core.stream import Stream
 from .build import critic_for, policy_for
-from .control import CategoricalPolicy, ControlCritic, ControlPolicy, GaussianPolicy, Sampler, control_critic, observed
+from .control import CategoricalPolicy, ControlCritic, ControlPolicy, GaussianPolicy, Sampler, control_critic
 from .moments import Normalizer
-from .stateful import Seen, longer
+from .stateful import Seen, chooses
 
 Shape = tuple[int, ...]
 Layers = list[tuple[Tensor, Tensor]]  # weights [K, I, O] and biases [K, O] of K nets, zero beyond a net's own units
@@ -55,8 +55,9 @@ class Population(Control):
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]
-        observed(self.problem)  # refuses what is no flat Box
-        return longer(self.problem.observation_space, 1)
+        from gymnasium.spaces import Box
+
+        return Box(-math.inf, math.inf, (flat_size(self.problem.observation_space) + 1,))
 
     @property
     def action_space(self) -> Any:  # type: ignore[override]
@@ -245,7 +246,7 @@ class Apart(Many):
 class Populous(ControlPolicy):
     """A policy whose net is `Many`."""
 
-    net: Many  # type: ignore[assignment, unused-ignore]
+    net: Many
 
     def meets(self, problem: Control) -> Control:
         """The problem as the nets see it when all are to be judged, in turn."""
@@ -281,13 +282,13 @@ class Populous(ControlPolicy):
 class PopulousCategorical(Populous, CategoricalPolicy):
     def alone(self, index: int) -> CategoricalPolicy:
         """Net `index` as a policy of its own, for the problem itself."""
-        return CategoricalPolicy(self.net.alone(index), self.moments())  # type: ignore[arg-type, unused-ignore]
+        return CategoricalPolicy(self.net.alone(index), self.moments())
 
 
 class PopulousGaussian(Populous, GaussianPolicy):
     def alone(self, index: int) -> GaussianPolicy:
         """Net `index` as a policy of its own, for the problem itself."""
-        policy = GaussianPolicy(self.net.alone(index), self.moments(), self.low, self.high)  # type: ignore[arg-type, unused-ignore]
+        policy = GaussianPolicy(self.net.alone(index), self.moments(), self.low, self.high)
         policy.log_std.data.copy_(self.log_std.data)
         return policy
 
@@ -302,8 +303,8 @@ class Unaware(ControlCritic):
 @policy_for.register
 def _(problem: Population, rng: Stream, *, hidden: int = 16, normalize: bool = False, **_: Any) -> Populous:
     """hidden: numbers that stand for a layer in the hypernetwork."""
-    inputs, space = observed(problem.problem), problem.action_space
-    discrete = hasattr(space, "n")
+    inputs, space = flat_size(problem.problem.observation_space), problem.action_space
+    discrete = chooses(space)
     if not discrete and not (hasattr(space, "low") and len(space.shape) == 1):
         raise TypeError(f"{problem.problem} takes actions in {space}: small policies take Discrete ones or those of a flat Box")
     sizes = inputs, int(space.n) if discrete else space.shape[0], problem.shapes
@@ -311,9 +312,9 @@ def _(problem: Population, rng: Stream, *, hidden: int = 16, normalize: bool = F
         net = Hyper(*sizes, hidden=hidden) if problem.shared else Apart(*sizes)
     norm: Any = Seen(inputs, 1) if normalize else None
     if discrete:
-        return PopulousCategorical(net, norm)  # type: ignore[arg-type, unused-ignore]
+        return PopulousCategorical(net, norm)
     low, high = (torch.as_tensor(bound).float() for bound in (space.low, space.high))
-    return PopulousGaussian(net, norm, low, high)  # type: ignore[arg-type, unused-ignore]
+    return PopulousGaussian(net, norm, low, high)
 
 
 @critic_for.register

@@ -42,8 +42,9 @@ class Augmented(Control):
 
     @property
     def observation_space(self) -> Any:  # type: ignore[override]
-        flat_size(self.problem.observation_space)  # refuses what is no row of numbers
-        return longer(self.problem.observation_space, self.size)
+        from gymnasium.spaces import Box
+
+        return Box(-math.inf, math.inf, (flat_size(self.problem.observation_space) + self.size,))
 
     @property
     def action_space(self) -> Any:  # type: ignore[override]
@@ -51,7 +52,7 @@ class Augmented(Control):
         from gymnasium.spaces import Box, Tuple
 
         space = self.problem.action_space
-        if hasattr(space, "n"):
+        if chooses(space):
             return Tuple((space, Box(-math.inf, math.inf, (self.size,))))
         if not (hasattr(space, "low") and len(space.shape) == 1):
             raise TypeError(f"{self.problem} takes actions in {space}: with an internal state they are Discrete or a flat Box")
@@ -62,6 +63,11 @@ class Augmented(Control):
 
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
         return self.problem.evaluate(policy, rng)
+
+
+def chooses(space: Any) -> bool:
+    """Whether actions in the space are Discrete: one of several."""
+    return hasattr(space, "n") and not space.shape  # MultiBinary has an n and a shape
 
 
 def longer(space: Any, size: int) -> Any:
@@ -79,7 +85,7 @@ class Noted(Vector):
     def __init__(self, problem: Augmented, count: int):
         self.inner, self.size = problem.problem.make(count), problem.size
         self.count, self.resumes = count, self.inner.resumes
-        self.discrete = hasattr(problem.problem.action_space, "n")
+        self.discrete = chooses(problem.problem.action_space)
         self.internal = torch.zeros(count, self.size)
 
     def reset(self, rng: Stream) -> Tensor:
@@ -193,7 +199,7 @@ def _(
     says something of what was seen."""
     own, size, space = problem.problem, problem.size, problem.action_space
     seen, inner = flat_size(own.observation_space), own.action_space
-    discrete = hasattr(inner, "n")
+    discrete = chooses(inner)
     norm = Seen(seen, size) if normalize else None
     with rng.fork():
         outputs = int(inner.n) + size if discrete else space.shape[0]
