@@ -1,8 +1,9 @@
 """Networks by name: what a system takes as its `model` on environments, in Python and on the command line."""
 
 from .convolution import conv
+from .film import film
 from .gated import gru
 from .network import Network
 from .perceptron import mlp
 
-__all__ = ["Network", "conv", "gru", "mlp"]
+__all__ = ["Network", "conv", "film", "gru", "mlp"]
