@@ -116,7 +116,7 @@ def test_a_system_outside_the_catalog_that_claims_something_is_judged_too(tree):
 
 def test_options_that_a_child_drops_and_slots_are_told_apart(tree):
     path = tree / "systems/robust/new.py"
-    path.write_text(CHILD.replace("extends(old)", 'extends(old, without=("group",))').replace("target: float", "target: Loss"))
+    path.write_text(CHILD.replace("extends(old)", 'extends(old, without=("group",))').replace("target: float", "target: Update"))
     assert [o.flag for o in catalog.options(path)] == ["target", "--lr"]
 
 
@@ -214,9 +214,11 @@ def test_names_carry_options():
         "my.module.grpo",
         {"lr": 2e-4, "name": "x", "sizes": (1, 2)},
     )
-    for bad in ("grpo(lr=open('x'))", "grpo(lr=", "grpo(2)"):
+    for bad in ("grpo(lr=", "grpo(2)", "grpo(lr=2 + x)"):
         with pytest.raises(ValueError, match="cannot read"):
             spoken(bad)
+    with pytest.raises(ValueError, match=r"cannot read .*: lr takes plain values, not open\('x'\)"):
+        made_by("grpo(lr=open('x'))", find_system)
     with pytest.raises(ValueError, match="has no option 'rate'; it has lr, passes"):
         made_by("tests.claims.steady(rate=1)", find_system)
 

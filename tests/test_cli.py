@@ -187,7 +187,8 @@ def test_list_and_show_tell_the_catalog(steepest):
     assert all(word in out for word in ("Paper", "Claim", "Idea", "State", "--clip-range", "1707.06347", "steepest train ppo"))
     out = steepest("show grpo")[1]
     assert "--group" in out
-    assert "--loss" not in out  # a slot is no flag
+    assert "--loss" in out  # a part that has names
+    assert "--reduce" not in out  # a slot is no flag
     assert "slots: they take functions, in Python" in out
     assert "planned" in steepest("show bapo")[1]
     assert json.loads(steepest("show dppo --json")[1])["options"][0]["owner"] == "dppo"

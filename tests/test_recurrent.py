@@ -10,14 +10,15 @@ from steepest.core import Stream, begin, train
 from steepest.core.check import check_problem, check_system
 from steepest.core.recurrent import Seen
 from steepest.engines.values import values
-from steepest.models.networks import gru, mlp
+from steepest.models.networks import gru, mlp, s5
+from steepest.models.s5 import StateSpace, scan
 from steepest.problems.control import CartPole, Pendulum
 from steepest.problems.recall import Recall
 from steepest.systems.on_policy.ppo import ppo
 from steepest.systems.on_policy.trpo import trpo
 from steepest.systems.on_policy.vpg import vpg
 
-NETWORKS = [gru(width=8)]
+NETWORKS = [gru(width=8), s5(width=8, size=8, depth=2)]
 SMALL = {"envs": 3, "horizon": 12}
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: type(n).__name__)
 
@@ -84,6 +85,48 @@ def test_gradients_are_those_of_step_after_step(network):
         out = run(x, start, one.fresh(3))[0]
         slopes.append(torch.autograd.grad(out.square().sum(), list(one.parameters())))
     assert all(torch.allclose(a, b, atol=1e-3, rtol=1e-3) for a, b in zip(*slopes, strict=True))
+
+
+def test_the_scan_is_the_loop_whatever_the_chunks():
+    g = Stream(0).torch()
+    n, t, p = 3, 300, 5
+    decay = torch.polar(torch.rand(p, generator=g), torch.rand(p, generator=g) * 6)
+    inputs, state = (torch.randn(*shape, dtype=torch.complex64, generator=g) for shape in ((n, t, p), (n, p)))
+    start = torch.rand(n, t, generator=g) < 0.02
+    found, x = [], state
+    for k in range(t):
+        x = decay * torch.where(start[:, k : k + 1], 0.0, x) + inputs[:, k]
+        found.append(x)
+    expected = torch.stack(found, 1)
+    assert (scan(decay, inputs, start, state) - expected).abs().max() < 1e-5
+    assert start.any()
+    assert (scan(decay, inputs, torch.zeros_like(start), state) - expected).abs().max() > 0.1
+
+
+def test_states_of_s5_decay_and_start_from_hippo():
+    """The normal part of HiPPO-LegS by its definition: real parts -1/2, imaginary ones in conjugate pairs."""
+    with Stream(0).fork():
+        layer = StateSpace(4, 16)
+    held, _ = layer.discrete()
+    assert (held.abs() < 1).all()
+    size, n = 16, torch.arange(16).double()
+    root = (2 * n + 1).sqrt()
+    legs = -torch.outer(root, root).tril(-1) - torch.diag(n + 1)
+    normal = legs + 0.5 * torch.outer(root, root)  # A + P P' with P = sqrt(n + 1/2)
+    expected = torch.linalg.eigvals(normal)
+    mine = torch.complex(-layer.decay.exp(), layer.turn).detach()
+    assert torch.allclose(mine.real, torch.full((size // 2,), -0.5), atol=1e-5)
+    assert torch.allclose(mine.imag.sort().values.double(), expected.imag[expected.imag > 0].sort().values, atol=1e-3)
+    with torch.no_grad():
+        layer.decay.fill_(-20.0)
+        layer.turn.normal_()
+    assert (layer.discrete()[0].abs() <= 1).all()
+
+
+@pytest.mark.parametrize(("size", "said"), [(3, "size must be even"), (0, "at least 2, not 0")])
+def test_sizes_that_s5_cannot_have(size, said):
+    with pytest.raises(ValueError, match=said):
+        s5(size=size)
 
 
 # ---------------------------------------------------------------------------------- collecting

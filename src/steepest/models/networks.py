@@ -5,5 +5,6 @@ from .film import film
 from .gated import gru
 from .network import Network
 from .perceptron import mlp
+from .s5 import s5
 
-__all__ = ["Network", "conv", "film", "gru", "mlp"]
+__all__ = ["Network", "conv", "film", "gru", "mlp", "s5"]
