@@ -10,15 +10,16 @@ from steepest.core import Stream, begin, train
 from steepest.core.check import check_problem, check_system
 from steepest.core.recurrent import Seen
 from steepest.engines.values import values
-from steepest.models.networks import gru, mlp, s5
+from steepest.models.networks import gru, mlp, s5, transformer
 from steepest.models.s5 import StateSpace, scan
+from steepest.models.transformer import Attention
 from steepest.problems.control import CartPole, Pendulum
 from steepest.problems.recall import Recall
 from steepest.systems.on_policy.ppo import ppo
 from steepest.systems.on_policy.trpo import trpo
 from steepest.systems.on_policy.vpg import vpg
 
-NETWORKS = [gru(width=8), s5(width=8, size=8, depth=2)]
+NETWORKS = [gru(width=8), s5(width=8, size=8, depth=2), transformer(width=8, heads=2, context=20)]
 SMALL = {"envs": 3, "horizon": 12}
 each_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: type(n).__name__)
 
@@ -121,6 +122,33 @@ def test_states_of_s5_decay_and_start_from_hippo():
         layer.decay.fill_(-20.0)
         layer.turn.normal_()
     assert (layer.discrete()[0].abs() <= 1).all()
+
+
+def test_a_sink_of_zeros_is_one_more_in_the_denominator():
+    """softmax1: exp(s_j) / (1 + sum exp(s)), and a key of its own takes weight from the others."""
+    with Stream(0).fork():
+        one, q, k, v = Attention(4, 1), torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    far = torch.zeros(2, 3, 5)
+    score = (one.query(q) @ k.transpose(1, 2) / 2).exp()
+    expected = one.out(score @ v / (1 + score.sum(-1, keepdim=True)))
+    assert torch.allclose(one(q, k, v, far), expected, atol=1e-5)
+    with torch.no_grad():
+        one.sink_value.normal_(generator=Stream(1).torch())
+    assert not torch.allclose(one(q, k, v, far), expected, atol=1e-3)
+
+
+def test_a_transformer_looks_no_further_than_its_context():
+    short = net(transformer(width=8, depth=1, heads=2, context=3))
+    x, start = torch.randn(1, 8, 4, generator=Stream(0).torch()), torch.zeros(1, 8, dtype=torch.bool)
+    plain = short(x, start, short.fresh(1))[0]
+    other = x.clone()
+    other[:, 2] += 1
+    moved = (short(other, start, short.fresh(1))[0] - plain).abs().amax(-1)[0] > 1e-6
+    assert moved.tolist() == [False, False, True, True, True, False, False, False]
+    whole, steps = short(x, start, short.fresh(1))[0], stepwise(short, x, start, short.fresh(1))[0]
+    assert torch.allclose(whole, steps, atol=1e-5)  # beyond the context the cache has lost its oldest
+    with pytest.raises(ValueError, match="64 cannot be among 3"):
+        transformer(heads=3)
 
 
 @pytest.mark.parametrize(("size", "said"), [(3, "size must be even"), (0, "at least 2, not 0")])

@@ -6,5 +6,6 @@ from .gated import gru
 from .network import Network
 from .perceptron import mlp
 from .s5 import s5
+from .transformer import transformer
 
-__all__ = ["Network", "conv", "film", "gru", "mlp", "s5"]
+__all__ = ["Network", "conv", "film", "gru", "mlp", "s5", "transformer"]

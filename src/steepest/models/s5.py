@@ -95,12 +95,12 @@ class Layers(nn.Module):
 
     def __init__(self, inputs: int, width: int, size: int, depth: int):
         super().__init__()
-        self.features, self.half = width, size // 2
+        self.features, self.pairs = width, size // 2
         self.inner = nn.Sequential(linear(inputs, width), nn.LeakyReLU())
         self.layers, self.last = nn.ModuleList([StateSpace(width, size) for _ in range(depth)]), nn.LayerNorm(width)
 
     def fresh(self, count: int) -> Memory:
-        return (torch.zeros(count, len(self.layers), self.half, 2),)
+        return (torch.zeros(count, len(self.layers), self.pairs, 2),)
 
     def forward(self, x: Tensor, start: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         x, after = self.inner(x), []
