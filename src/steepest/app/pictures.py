@@ -22,6 +22,7 @@ from torch import Tensor
 from ..core.problem import Control, Vector
 from ..problems.control import CartPole, Pendulum, PointMass
 from ..problems.gym import Gym, OneByOne
+from ..problems.hidden import HiddenCartPole
 from ..problems.pools import Atari, EnvPool
 from ..problems.registered import build
 from ..problems.robots import Mujoco
@@ -102,7 +103,8 @@ def _(problem: CartPole) -> tuple[Look, float]:
     env: Any = CartPoleEnv(render_mode="rgb_array")
 
     def look(obs: Tensor, action: Tensor | None) -> Frame:
-        env.state = obs[0].tolist()
+        hides = isinstance(problem, HiddenCartPole)  # place and angle, all that is drawn, are all that it shows
+        env.state = [float(obs[0, 0]), 0.0, float(obs[0, 1 if hides else 2]), 0.0]
         return env.render()
 
     return look, env.metadata["render_fps"]
@@ -113,8 +115,8 @@ def _(problem: Pendulum) -> tuple[Look, float]:
     env: Any = PendulumEnv(render_mode="rgb_array")
 
     def look(obs: Tensor, action: Tensor | None) -> Frame:
-        cos, sin, speed = obs[0].tolist()
-        env.state = np.array([math.atan2(sin, cos), speed])
+        cos, sin, *_ = obs[0].tolist()
+        env.state = np.array([math.atan2(sin, cos), 0.0])
         env.last_u = None if action is None else float(action.clamp(-2, 2))  # drawn as an arrow
         return env.render()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as js
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,21 @@ def shoot(
     """Film `episodes` episodes into `out`. -> return and length of each"""
     import torch
 
+    from ..core.problem import flat_size
     from .pictures import stage
 
     if getattr(state, "policy", None) is None:
         raise ValueError("the system keeps no `policy` in State: there is nobody to watch")
     told: list[tuple[float, int]] = []
+    met = state.policy.meets(problem) if hasattr(state.policy, "meets") else None  # with an internal state, for one
     with stage(problem) as scene, counted(episodes, console) as tell, torch.no_grad():
+        if met is not None:
+            seen, done = flat_size(problem.observation_space), max((1, *problem.action_space.shape))
+            inner, look = scene.vector, scene.look
+            scene = replace(
+                scene, vector=met.around(inner),
+                look=lambda obs, action: look(obs[:, :seen], action if action is None or action.dim() < 2 else action[:, :done]),
+            )  # fmt: skip
 
         def frames() -> Generator[Any, None, None]:
             for number in range(episodes):

@@ -66,7 +66,11 @@ class Population(Control):
     def make(self, count: int) -> Assigned:
         if self.sampled is not None and count % self.sampled:
             raise ValueError(f"{count} environments cannot be shared evenly among {self.sampled} nets")
-        return Assigned(self, count)
+        return self.around(self.problem.make(count))
+
+    def around(self, vector: Vector) -> Assigned:
+        """Environments of the problem itself, as the policy meets them."""
+        return Assigned(self, vector)
 
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
         return self.problem.evaluate(policy, rng)
@@ -84,10 +88,10 @@ class Population(Control):
 class Assigned(Vector):
     """Environments each of which has a net, see `Population`."""
 
-    def __init__(self, problem: Population, count: int):
-        self.problem, self.inner = problem, problem.problem.make(count)
-        self.count, self.resumes = count, self.inner.resumes
-        self.seed, self.clock, self.net = 0, 0, torch.zeros(count, dtype=torch.long)
+    def __init__(self, problem: Population, inner: Vector):
+        self.problem, self.inner = problem, inner
+        self.count, self.resumes = inner.count, inner.resumes
+        self.seed, self.clock, self.net = 0, 0, torch.zeros(self.count, dtype=torch.long)
 
     def reset(self, rng: Stream) -> Tensor:
         self.seed, self.clock = (rng / "nets").seed, 0

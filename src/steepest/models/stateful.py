@@ -59,7 +59,11 @@ class Augmented(Control):
         return longer(space, self.size)
 
     def make(self, count: int) -> Noted:
-        return Noted(self, count)
+        return self.around(self.problem.make(count))
+
+    def around(self, vector: Vector) -> Noted:
+        """Environments of the problem itself, as the policy meets them."""
+        return Noted(self, vector)
 
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
         return self.problem.evaluate(policy, rng)
@@ -82,11 +86,11 @@ class Noted(Vector):
     """Environments that hand the internal state, the last `size` numbers of an action, back with the next observation; zeros where
     an episode begins."""
 
-    def __init__(self, problem: Augmented, count: int):
-        self.inner, self.size = problem.problem.make(count), problem.size
-        self.count, self.resumes = count, self.inner.resumes
+    def __init__(self, problem: Augmented, inner: Vector):
+        self.inner, self.size = inner, problem.size
+        self.count, self.resumes = inner.count, inner.resumes
         self.discrete = chooses(problem.problem.action_space)
-        self.internal = torch.zeros(count, self.size)
+        self.internal = torch.zeros(self.count, self.size)
 
     def reset(self, rng: Stream) -> Tensor:
         self.internal = torch.zeros(self.count, self.size)

@@ -1,6 +1,6 @@
 """COUNTERPOL: the policy nearest to a given one that earns a chosen return, and what of it had to change.
 
-Paper.  Deshmukh, Srinivasa, Vaidyanathan and Stadler, Counterfactual Explanation Policies in RL, 2023. arXiv 2307.13192.
+Paper.  Deshmukh, Srivatsan, Vijay, Subramanian and Agarwal, Counterfactual Explanation Policies in RL, 2023. arXiv 2307.13192.
 Claim.  It reaches the chosen return with a policy nearer to the given one than policy gradient stopped at that return.
 Idea.   theta <- theta + lr (c grad J - weight grad KL(pivot || pi)), c = clip((R - J) / scale, -1, 1); now and then pivot <- pi
 State.  policy; original and pivot, frozen; told: running mean of the return and how often in a row it was near enough
