@@ -333,6 +333,7 @@ def test_polyak_pg_refuses_what_makes_no_sense(options, said):
 
 
 @pytest.mark.slow
-def test_a_bounded_polyak_step_learns_cartpole():
-    scores = [r.metrics["score"] for r in train(polyak_pg(count=8, width=32, entropy_weight=1.0), CartPole(), steps=40, seed=0)]
+def test_short_polyak_steps_learn_cartpole():
+    """Discounted returns of the better twin. With c = 1 and a bound of .01 one run of three fell to 9 and stayed there."""
+    scores = [r.metrics["score"] for r in train(polyak_pg(c=20.0, bound=0.1, count=8, width=32), CartPole(), steps=80, seed=0)]
     assert sum(scores[-10:]) / 10 > 1.5 * sum(scores[:10]) / 10
