@@ -32,7 +32,8 @@ class Attention(nn.Module):
         """q [N, T, width] over k and v [N, J, width]. far [N, T, J]: how many steps ago, infinite where it may not look."""
         slope = 2.0 ** (-8.0 * torch.arange(1, self.heads + 1, device=q.device) / self.heads)  # arXiv:2108.12409
         q, sink = self.parted(self.query(q)), self.parted(self.sink_key[None])
-        score = torch.cat([q @ sink.transpose(-1, -2), q @ self.parted(k).transpose(-1, -2) - slope[:, None, None] * far[:, None]], -1)
+        steps = q @ self.parted(k).transpose(-1, -2) - slope[:, None, None] * far[:, None]
+        score = torch.cat([q @ sink.transpose(-1, -2), steps], -1)
         weight = (score / math.sqrt(q.shape[-1])).softmax(-1)
         found = weight[..., 1:] @ self.parted(v) + weight[..., :1] * self.parted(self.sink_value[None])
         return self.out(found.transpose(-3, -2).flatten(-2))
@@ -48,7 +49,7 @@ class Block(nn.Module):
         self.inner = nn.Sequential(linear(width, 4 * width), nn.GELU(), linear(4 * width, width, 1.0))
 
     def forward(self, x: Tensor, held: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, T, width], keys and values of steps before it [N, C, 2, width] -> x, and those of all steps [N, C + T, 2, width]."""
+        """x [N, T, width], keys and values of steps before it [N, C, 2, width] -> x, and those of all steps [N, C + T, 2, width]"""
         y = self.first(x)
         held = torch.cat([held, torch.stack([self.attention.key(y), self.attention.given(y)], -2)], 1)
         x = x + self.attention(y, *held.unbind(-2), far)
@@ -56,8 +57,8 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """[N, T, O] -> [N, T, width]. Each step looks at the last `context` steps of its episode, itself included; the memory holds their
-    keys and values in every block [N, depth, context, 2, width], and how many there are [N]."""
+    """[N, T, O] -> [N, T, width]. Each step looks at the last `context` steps of its episode, itself included; the memory holds
+    their keys and values in every block [N, depth, context, 2, width], and how many there are [N]."""
 
     def __init__(self, inputs: int, width: int, depth: int, heads: int, context: int):
         super().__init__()

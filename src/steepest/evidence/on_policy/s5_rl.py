@@ -1,6 +1,7 @@
 """S5 against a gated recurrent unit, on a sign that has to be kept for forty steps."""
 
 from functools import partial
+from types import MappingProxyType
 
 from ...models.networks import gru
 from ...problems.recall import Recall
@@ -8,7 +9,9 @@ from ...systems.on_policy.ppo import ppo
 from ...systems.on_policy.s5_rl import s5_rl
 from ..claim import Claim, tail
 
-small = {"envs": 16, "horizon": 80, "epochs": 4, "minibatches": 4, "entropy_weight": 0.01, "decay": 0.95, "value_weight": 0.5}
+small = MappingProxyType(
+    dict(envs=16, horizon=80, epochs=4, minibatches=4, entropy_weight=0.01, decay=0.95, value_weight=0.5)
+)
 
 claim = Claim(
     says=(

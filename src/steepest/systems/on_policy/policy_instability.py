@@ -102,8 +102,10 @@ def policy_instability(*, every: int = 5, against: Against = halves, **options: 
             if state.step % every:
                 return told
             obs, last = batch.obs.reshape(-1, batch.obs.shape[-1]), cast(Seen, state.seen).direction
-            of, other = (spread(sensitivities(state.policy, part)) for part in against(state.policy, obs, rng / "against"))
             sizes = sensitivities(state.policy, obs).norm(dim=1)
+            if not sizes.any():
+                return told  # a policy that is certain everywhere has no direction
+            of, other = (spread(sensitivities(state.policy, part)) for part in against(state.policy, obs, rng / "against"))
             told |= {"quotient": quotient(principal(other), of), "length_variance": float(sizes.var())}
             if last.any():
                 told["drift"] = quotient(last.double(), of)
