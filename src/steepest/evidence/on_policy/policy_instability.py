@@ -23,7 +23,7 @@ claim = Claim(
     figure="quotient",
     tried=(
         "Seeds 100 and 101: halves 1.000 and 1.000, shifted .997 and .979. Moved by .1 in the sign that costs the decision most "
-        "(attacked) it stayed at 1.000 in three digits; in five it fell by about .0003 at each of eight measurements. Both arms train "
-        "the same policies and differ in what is compared alone."
+        "(attacked) it stayed at 1.000 in three digits; in five it fell by about .0003 at each of eight measurements. Both arms "
+        "train the same policies and differ in what is compared alone."
     ),
 )

@@ -1,7 +1,6 @@
 """S5 against a gated recurrent unit, on a sign that has to be kept for forty steps."""
 
 from functools import partial
-from types import MappingProxyType
 
 from ...models.networks import gru
 from ...problems.recall import Recall
@@ -9,18 +8,20 @@ from ...systems.on_policy.ppo import ppo
 from ...systems.on_policy.s5_rl import s5_rl
 from ..claim import Claim, tail
 
-small = MappingProxyType(
-    dict(envs=16, horizon=80, epochs=4, minibatches=4, entropy_weight=0.01, decay=0.95, value_weight=0.5)
-)
-
 claim = Claim(
     says=(
         "A sign that was seen 40 steps before it has to be named: PPO with S5 names it rightly more often than PPO with a gated "
         "recurrent unit does, after as many steps of the environment."
     ),
     problem=partial(Recall, length=40),
-    ours=partial(s5_rl, width=16, size=16, layers=1, lr=3e-3, value_clip=None, **small),
-    baseline=partial(ppo, model=gru(width=16), lr=3e-3, **small),
+    ours=partial(
+        s5_rl, width=16, size=16, layers=1, lr=3e-3, value_clip=None, envs=16, horizon=80, epochs=4, minibatches=4,
+        entropy_weight=0.01, decay=0.95, value_weight=0.5,
+    ),
+    baseline=partial(
+        ppo, model=gru(width=16), lr=3e-3, envs=16, horizon=80, epochs=4, minibatches=4, entropy_weight=0.01, decay=0.95,
+        value_weight=0.5,
+    ),
     measure=tail("return", 0.25),
     unit="share of episodes with the right name, the last quarter of training",
     steps=32,
