@@ -1,5 +1,6 @@
 """Networks that remember: whole sequences against one step after the other, the memory in State, and what only memory can solve."""
 
+import math
 from functools import partial
 
 import pytest
@@ -15,8 +16,16 @@ from steepest.models.s5 import StateSpace, scan
 from steepest.models.transformer import Attention
 from steepest.problems.control import CartPole, Pendulum
 from steepest.problems.recall import Recall
+from steepest.systems.on_policy.a2c import a2c
+from steepest.systems.on_policy.discovered_po import discovered_po
+from steepest.systems.on_policy.fixpo import fixpo
+from steepest.systems.on_policy.mdpo import mdpo
+from steepest.systems.on_policy.npg import npg
 from steepest.systems.on_policy.ppo import ppo
+from steepest.systems.on_policy.ppo_penalty import ppo_penalty
+from steepest.systems.on_policy.spo import spo
 from steepest.systems.on_policy.trpo import trpo
+from steepest.systems.on_policy.vmpo import vmpo
 from steepest.systems.on_policy.vpg import vpg
 
 NETWORKS = [gru(width=8), s5(width=8, size=8, depth=2), transformer(width=8, heads=2, context=20)]
@@ -218,6 +227,20 @@ def test_values_of_true_successors_are_those_of_a_plain_loop(network):
 )
 def test_every_network_runs_with_every_system(make, network):
     assert check_system(partial(make, model=network), partial(CartPole, limit=7), half=1, fresh=False)[-1] == "resume is bitwise"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(spo, epochs=1, **SMALL), partial(discovered_po, epochs=1, **SMALL), partial(ppo_penalty, epochs=1, **SMALL),
+        partial(fixpo, epochs=1, **SMALL), partial(vmpo, epochs=1, **SMALL), partial(a2c, **SMALL),
+        partial(mdpo, updates=1, critic_epochs=1, **SMALL), partial(npg, cg_steps=2, critic_epochs=1, **SMALL),
+    ],
+    ids=lambda make: make.func.__name__,
+)  # fmt: skip
+def test_the_other_systems_run_with_a_network_that_remembers(make):
+    told = [record.metrics for record in train(make(model=gru(width=8)), CartPole(limit=7), steps=2)]
+    assert all(math.isfinite(x) for row in told for x in row.values())
 
 
 def test_memory_resumes_in_a_fresh_process():

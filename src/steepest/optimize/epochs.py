@@ -71,8 +71,7 @@ class Epochs:
         return self.count == 1 and self.minibatches == 1
 
     def __call__(self, state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
-        if getattr(state.policy, "markov", False):  # decisions stand alone, so minibatches are drawn over them
-            batch = batch.decisions()
+        batch = apart(state, batch)
         rows = len(batch)
         # whole sequences are not cut: at most one minibatch for each environment
         minibatches = min(self.minibatches, rows) if isinstance(batch.obs, Seen) else self.minibatches
@@ -122,6 +121,11 @@ class Epochs:
             if self.max_kl is not None and metrics["kl"] > self.max_kl:
                 break
         return {name: float(number) for name, number in metrics.items()}
+
+
+def apart(state: State, batch: Batch) -> Batch:
+    """The batch as rows of which minibatches are drawn: single decisions where these stand alone, else whole trajectories."""
+    return batch.decisions() if getattr(state.policy, "markov", False) else batch
 
 
 def advance(optimizer: torch.optim.Optimizer) -> None:

@@ -20,6 +20,7 @@ from ...core.system import System
 from ...engines.policy_gradient import policy_gradient
 from ...losses import entropy, reinforce, squared
 from ...models.build import actor_state
+from ...models.network import Network
 from ...optimize.epochs import Epochs
 from ...optimize.natural import watched
 from .vpg import as_they_are, generalized
@@ -28,6 +29,7 @@ from .vpg import as_they_are, generalized
 def a2c(
     *, lr: float = 7e-4, discount: float = 0.99, decay: float = 1.0, value_weight: float = 1.0, entropy_weight: float = 0.01,
     max_grad_norm: float = 0.5, envs: int = 16, horizon: int = 5, width: int = 64, depth: int = 2,
+    model: Network | None = None,
 ) -> System:  # fmt: skip
     """Advantage actor-critic. For environments.
 
@@ -41,10 +43,11 @@ def a2c(
     horizon         steps in each (paper: 5)
     width           units of a hidden layer
     depth           hidden layers
+    model           a network; None: tanh layers of that width and depth
     """
 
     def init(problem: Any, rng: Stream) -> State:
-        state = actor_state(problem, rng, lr=lr, critic=True, envs=envs, width=width, depth=depth)
+        state = actor_state(problem, rng, lr=lr, critic=True, envs=envs, width=width, depth=depth, model=model)
         params = [p for group in state.optimizers["policy"].param_groups for p in group["params"]]
         state.optimizers["policy"] = torch.optim.RMSprop(params, lr, alpha=0.99, eps=1e-5)
         return state

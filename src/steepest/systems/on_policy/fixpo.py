@@ -26,7 +26,7 @@ from ...core.system import System, extends
 from ...engines.policy_gradient import PolicyObjective
 from ...losses import kl_old_new, penalized, surrogate, token_mean
 from ...optimize.dual import Priced, learning, moved
-from ...optimize.epochs import Epochs, Objective, Update, advance, scale_down
+from ...optimize.epochs import Epochs, Objective, Update, advance, apart, scale_down
 from ...optimize.natural import flat, write
 from .ppo import ppo
 
@@ -76,7 +76,7 @@ def fixpo(
 
     def two_phases(passes: Epochs) -> Update:
         def update(state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
-            batch, params = batch.decisions(), list(state.policy.parameters())
+            batch, params = apart(state, batch), list(state.policy.parameters())
             priced, before, fixups = Priced(objective, bound, target, statistic), flat([p.detach() for p in params]), 0
             metrics: dict[str, Any] = {}
             for n in range(epochs):

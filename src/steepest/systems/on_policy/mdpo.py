@@ -17,6 +17,7 @@ from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System, holding
 from ...losses import kl_new_old, penalized, surrogate
+from ...models.network import Network
 from ...optimize.dual import Multiplier
 from ...optimize.epochs import Epochs, Objective
 from .vpg import alternate
@@ -25,7 +26,7 @@ from .vpg import alternate
 def mdpo(
     *, updates: int = 5, anneal: int | None = 500, floor: float = 0.01, lr: float = 3e-4, max_grad_norm: float = 0.5,
     critic_lr: float = 3e-4, critic_epochs: int = 3, critic_minibatches: int = 16, discount: float = 0.99, decay: float = 0.98,
-    envs: int = 8, horizon: int = 256, width: int = 64, depth: int = 2,
+    envs: int = 8, horizon: int = 256, width: int = 64, depth: int = 2, model: Network | None = None,
 ) -> System:  # fmt: skip
     """Mirror descent in policy space, and a critic. For environments.
 
@@ -43,6 +44,7 @@ def mdpo(
     horizon             steps in each (authors' code: 1024 to 2048 in all)
     width               units of a hidden layer
     depth               hidden layers
+    model               a network; None: tanh layers of that width and depth
     """
     if not floor > 0 or (anneal is not None and anneal < 1):
         raise ValueError(f"floor must be positive and anneal at least 1 or None, not {floor} and {anneal}: 1 / t_k is a price")
@@ -56,5 +58,6 @@ def mdpo(
     system = alternate(
         surrogate() + penalized(kl_new_old()), descend, lr=lr, critic_lr=critic_lr, critic_epochs=critic_epochs,  # <- the idea
         critic_minibatches=critic_minibatches, discount=discount, decay=decay, envs=envs, horizon=horizon, width=width, depth=depth,
+        model=model,
     )  # fmt: skip
     return holding(system, penalty=lambda state, problem, rng: Multiplier(1.0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from ...core.system import System
 from ...losses import surrogate
+from ...models.network import Network
 from ...optimize.natural import NaturalStep
 from .vpg import alternate
 
@@ -19,7 +20,7 @@ from .vpg import alternate
 def npg(
     *, max_kl: float = 0.01, damping: float = 0.1, cg_steps: int = 10, critic_lr: float = 1e-3, critic_epochs: int = 5,
     critic_minibatches: int = 32, discount: float = 0.99, decay: float = 0.95, envs: int = 8, horizon: int = 256, width: int = 64,
-    depth: int = 2,
+    depth: int = 2, model: Network | None = None,
 ) -> System:  # fmt: skip
     """Natural policy gradient, and a critic. For environments.
 
@@ -35,9 +36,10 @@ def npg(
     horizon             steps in each
     width               units of a hidden layer
     depth               hidden layers
+    model               a network; None: tanh layers of that width and depth
     """
     step = NaturalStep(max_kl, damping, cg_steps)  # <- the idea
     return alternate(
         surrogate(), step, lr=None, critic_lr=critic_lr, critic_epochs=critic_epochs, critic_minibatches=critic_minibatches,
-        discount=discount, decay=decay, envs=envs, horizon=horizon, width=width, depth=depth,
+        discount=discount, decay=decay, envs=envs, horizon=horizon, width=width, depth=depth, model=model,
     )  # fmt: skip

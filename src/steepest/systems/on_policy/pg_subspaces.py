@@ -21,7 +21,7 @@ from ...core.batch import Batch
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System, extends, holding
-from ...optimize.epochs import Epochs, Objective, Update
+from ...optimize.epochs import Epochs, Objective, Update, apart
 from ...optimize.lanczos import lanczos
 from ...optimize.natural import Product, flat, hessian_product
 from .ppo import ppo
@@ -74,7 +74,7 @@ def pg_subspaces(*, count: int = 10, every: int = 5, rows: int = 64, choose: Cho
 
     def measured(epochs: Epochs) -> Update:
         def update(state: State, objective: Objective, batch: Batch, rng: Stream) -> dict[str, Any]:
-            told = measure(state, objective, batch.decisions(), rng / "measure") if state.step % every == 0 else {}
+            told = measure(state, objective, apart(state, batch), rng / "measure") if state.step % every == 0 else {}
             return {**epochs(state, objective, batch, rng), **told}
 
         return update
