@@ -8,6 +8,8 @@ import torch
 
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_problem, check_system
+from steepest.evidence.claim import Run
+from steepest.evidence.on_policy.apg import claim
 from steepest.memory.multiplier import Multiplier
 from steepest.models.lessons import appraise, value_of
 from steepest.models.ridge import Quadratic
@@ -15,9 +17,11 @@ from steepest.models.twin_q import mlp
 from steepest.problems.cart import CartTasks
 from steepest.problems.control import CartPole, PointMass
 from steepest.systems.on_policy.apg import apg
+from steepest.systems.on_policy.ddpg_finetune import ddpg_finetune
 
 SMALL = partial(CartTasks, limit=30, episodes=4)
-make = partial(apg, updates=2, rows=16, envs=2, horizon=20, hidden=8, lessons=20)
+TINY = {"updates": 2, "rows": 16, "envs": 2, "horizon": 20, "hidden": 8, "lessons": 20}
+make, tuned = partial(apg, **TINY), partial(ddpg_finetune, **TINY)
 
 
 def theta(net):
@@ -142,6 +146,62 @@ def test_the_price_rises_where_the_first_task_suffers():
         assert float(state.multiplier.read()) == pytest.approx(expected)
 
 
+# ---------------------------------------------------------------------------------- the baseline
+
+
+def test_the_baseline_conforms():
+    assert check_system(tuned, SMALL)[-1] == "resume is bitwise in a fresh process"
+
+
+def test_both_begin_with_the_same_policy():
+    ours, theirs = (begin(system(), SMALL(), seed=3) for system in (make, tuned))
+    assert torch.equal(theta(ours.policy), theta(theirs.policy))
+    assert torch.equal(theta(ours.original), theta(theirs.critic))
+
+
+def test_an_added_cost_without_weight_changes_nothing():
+    """The first task's gradient is left alone: where the place is does not matter. With a weight it does."""
+    for weight, alike in ((0.0, True), (1.0, False)):
+        ends = []
+        for place in (-1.0, 1.0):
+            *_, record = train(tuned(weight=weight, lr=1e-2), SMALL(place=place), steps=2)
+            ends.append(theta(record.state.policy))
+        assert torch.equal(*ends) == alike
+
+
+def test_its_critic_learns_the_reward_less_the_weighted_cost():
+    """Without discount of the future's share (g = 0), Q is the reward of a step less what the next place costs."""
+    problem, system = SMALL(), tuned(weight=2.0, discount=0.0, updates=150, critic_lr=1e-2, rows=40)
+    state = begin(system, problem)
+    batch = system.collect(state, problem, Stream(0))
+    told = system.learn(state, batch, Stream(1))
+    replay = state.replay
+    goal = 1 - 2 * problem.cost(replay.next_obs[:40])
+    assert torch.allclose(replay.reward[:40], goal)
+    assert told["cost"] == pytest.approx(float((1 - goal).mean()) / 2, abs=1e-6)
+    assert torch.allclose(value_of(state.critic, replay.obs[:40], replay.action[:40]), goal, atol=0.05)
+
+
+# ---------------------------------------------------------------------------------- the claim
+
+
+def test_the_claim_runs_at_a_smaller_size():
+    problem = claim.problem(limit=20, episodes=2)
+    for arm in (claim.ours, claim.baseline):
+        records = list(train(partial(arm, **TINY)(), problem, steps=2))
+        assert all(claim.figure in record.metrics for record in records)
+        assert -1 <= claim.measure(Run(0, [r.metrics for r in records], records[-1].state, problem)) <= 0
+
+
+def test_a_policy_that_loses_the_first_task_is_put_back():
+    problem = claim.problem(episodes=2)
+    state = begin(claim.ours(), problem)
+    before = problem.evaluate(state.policy, Stream(0, "evaluate"))["added"]
+    state.policy.net[-1].bias.data += 2.0  # pushes one way, and falls
+    assert problem.evaluate(state.policy, Stream(0, "evaluate"))["return"] < 100
+    assert claim.measure(Run(0, [], state, problem)) == before
+
+
 @pytest.mark.slow
 def test_the_added_task_is_done_better_and_the_first_is_kept():
     """10 steps of 200 transitions, on one seed of those that were used to choose the defaults."""
@@ -154,10 +214,13 @@ def test_the_added_task_is_done_better_and_the_first_is_kept():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(TypeError, match="teaches none"):
-        begin(make(), PointMass())
-    with pytest.raises(ValueError, match="discount in"):
-        apg(discount=1.0)
+    for system in (make, tuned):
+        with pytest.raises(TypeError, match="teaches none"):
+            begin(system(), PointMass())
+        with pytest.raises(ValueError, match="discount in"):
+            system(discount=1.0)
+    with pytest.raises(ValueError, match="weight, noise and fallen must not be negative"):
+        tuned(weight=-1.0)
     with pytest.raises(ValueError, match="ridge must be positive"):
         Quadratic(2, 1, 0.0)
     with pytest.raises(ValueError, match="must not be negative"):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
+
+from ..core.stream import Stream
+from .deterministic import DeterministicActor
+from .twin_q import mlp
 
 
 def fit(net: nn.Module, loss: Callable[[Tensor], Tensor], rows: int, *, updates: int, generator: torch.Generator) -> None:
@@ -46,3 +51,25 @@ def appraise(
         fit(
             critic, lambda i: mse_loss(value_of(critic, obs[i], action[i]), goal[i]), len(obs), updates=updates, generator=generator
         )  # fmt: skip
+
+
+def taught(
+    problem: Any, rng: Stream, *, hidden: int, noise: float, discount: float, updates: int
+) -> tuple[DeterministicActor, nn.Sequential]:
+    """The actor that imitates a problem's `teacher` on its `lessons`, and the critic of what this actor earns, whose values are
+    (1 - discount) times the discounted sum. Raises TypeError where the problem teaches nothing.
+
+    updates  of the actor, and as many of its critic
+    """
+    if not hasattr(problem, "lessons"):
+        raise TypeError(f"a task is added to one that was taught, and {type(problem).__name__} teaches none: take CartTasks")
+    data, generator = problem.lessons(rng / "lessons"), (rng / "rows").torch()
+    (mean, std), actions = data.stats(), data.act.shape[1]
+    with (rng / "nets").fork():
+        policy, critic = DeterministicActor(mean, std, actions, hidden, noise), mlp(len(mean) + actions, 1, hidden)
+    imitate(policy, data.obs, problem.teacher(data.obs), updates=updates, generator=generator)
+    with torch.no_grad():
+        later = data.next_obs, policy(data.next_obs)
+    known, going = (data.obs, data.act), 1 - data.terminated.float()
+    appraise(critic, known, data.rew, later, going, discount=discount, rounds=20, updates=updates // 20, generator=generator)
+    return policy, critic

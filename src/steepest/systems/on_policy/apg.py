@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.nn.functional import mse_loss, relu
 
-from ...collectors.rollout import rollout
+from ...collectors.charged import charged
 from ...core.batch import Batch
 from ...core.live import Live
 from ...core.state import State
@@ -27,8 +27,7 @@ from ...core.system import System
 from ...memory.average import Average
 from ...memory.multiplier import Multiplier
 from ...memory.replay import Replay
-from ...models.deterministic import DeterministicActor
-from ...models.lessons import appraise, imitate, value_of
+from ...models.lessons import taught, value_of
 from ...models.ridge import Quadratic
 from ...models.twin_q import mlp
 from ...optimize.epochs import descend
@@ -61,34 +60,20 @@ def apg(
         raise ValueError(f"noise and fallen must not be negative and discount in [0, 1), not {noise}, {fallen} and {discount}")
 
     def init(problem: CartTasks, rng: Stream) -> State:
-        if not hasattr(problem, "lessons"):
-            raise TypeError(f"apg adds a task to one that it was taught, and {type(problem).__name__} teaches none: take CartTasks")
-        data, generator = problem.lessons(rng / "lessons"), (rng / "rows").torch()
-        states, actions = data.obs.shape[1], data.act.shape[1]
-        with (rng / "nets").fork():
-            policy = DeterministicActor(*data.stats(), actions, hidden, noise)
-            original, critic = mlp(states + actions, 1, hidden), mlp(states, 1, hidden)
+        policy, original = taught(problem, rng, hidden=hidden, noise=noise, discount=discount, updates=lessons)
+        states, actions = len(policy.mean), problem.action_space.shape[0]
+        with (rng / "critic").fork():
+            critic = mlp(states, 1, hidden)
         torch._foreach_zero_([p.data for p in critic[-1].parameters()])
-        imitate(policy, data.obs, problem.teacher(data.obs), updates=lessons, generator=generator)
-        with torch.no_grad():
-            later = data.next_obs, policy(data.next_obs)
-        known, going = (data.obs, data.act), 1 - data.terminated.float()
-        appraise(original, known, data.rew, later, going, discount=discount, rounds=20, updates=lessons // 20, generator=generator)
-        columns = {"obs": data.obs[0], "next_obs": data.obs[0], "cost": data.rew[0], "terminated": data.rew[0]}
+        obs, number = torch.zeros(states), torch.zeros(())
         state = State(
             policy=policy, origin=Average(policy, 1.0), original=original.requires_grad_(False), critic=critic,
-            target=Average(critic, 1 - tau), model=Quadratic(states + actions, states + 1), replay=Replay(20000, **columns),
+            target=Average(critic, 1 - tau), model=Quadratic(states + actions, states + 1),
+            replay=Replay(20000, obs=obs, next_obs=obs, cost=number, terminated=number),
             multiplier=Multiplier(price, rate), live=Live(problem, envs, rng / "live"),
         )  # fmt: skip
         state.optimizers = {name: torch.optim.Adam(getattr(state, name).parameters(), lr) for name in ("policy", "critic")}
         return state
-
-    collected = rollout(envs=envs, horizon=horizon)
-
-    def collect(state: State, problem: CartTasks, rng: Stream) -> Batch:
-        found = collected(state, problem, rng)
-        info = {**found.info, "cost": problem.cost(found.info["next_obs"].flatten(0, 1)).view_as(found.reward)}
-        return found.having(info=info | ({"kept": info["return"] / problem.limit} if "return" in info else {}))
 
     def learn(state: State, batch: Batch, rng: Stream) -> dict[str, Any]:
         policy, critic, generator = state.policy, state.critic, rng.torch(state.device)
@@ -117,4 +102,4 @@ def apg(
         told = {"cost": cost.mean(), "value_loss": value_loss.detach(), "price": parts.multiplier.read()}
         return {name: float(x) for name, x in {**batch.info, **told}.items() if isinstance(x, float) or x.dim() == 0}
 
-    return System(init, collect, learn)
+    return System(init, charged(envs=envs, horizon=horizon), learn)
