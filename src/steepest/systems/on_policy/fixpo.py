@@ -2,12 +2,13 @@
 
 Paper.  Zentner, Puri, Zhang and Sukhatme, Guaranteed Trust Region Optimization via Two-Phase KL Penalization, 2023.
         arXiv 2312.05405.
-Claim.  After every update KL(old || new) is within the bound in every state, for less than 5 % more gradient steps.
+Claim.  KL(old || new) is within the bound in every state of the batch after more of its updates than of PPO's.
 Idea.   minimise -r A + b KL, b learned from b (e - C max KL); then step on b KL where any KL > e, until none is
 State.  as ppo, and `penalty`, the price b, with its Adam
 Note.   As the authors' code: the price moves with every minibatch, and the second phase follows every pass. Theirs can go on for
         ever; here `max_fixup` steps are the end: the parameters from before the update are put back and the run stops.
-        Advantages are standardised over the batch, theirs in each minibatch.
+        Advantages are standardised over the batch, theirs in each minibatch. The second phase took about 12 % more gradient
+        steps on CartPole at a bound of 0.05; the paper reports less than 5 %.
 """
 
 from __future__ import annotations
