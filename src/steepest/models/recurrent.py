@@ -40,6 +40,10 @@ class RecurrentPolicy(Deciding):
         out, memory = self.own.net(obs if self.norm is None else self.norm(obs), start, memory)
         return self.own.head(out), memory
 
+    def remember(self, obs: Seen) -> Memory:
+        """The memory after the last observation."""
+        return self.decide(obs.obs, obs.start, obs.memory["policy"])[1]
+
     def begin(self, count: int) -> Acting:
         """What acts in `count` environments whose episodes begin."""
         device = next(self.parameters()).device
