@@ -26,7 +26,7 @@ claim = Claim(
         "record. One step at 1e-2 moves a state by up to 0.96 nats, ten steps at 3e-3 by 0.15."
     ),
     why=(
-        "Written after the run: ten steps at 3e-2 earned more on two of six seeds only and 46 of 500 less on average; on their worst "
-        "seed they stayed at 145, and seeds 100 and 101 were too few to see how unsteady that rate is."
+        "Written after the run: ten steps at 3e-2 earned more on two of six seeds only and 46 of 500 less on average; on their "
+        "worst seed they stayed at 145, and seeds 100 and 101 were too few to see how unsteady that rate is."
     ),
 )

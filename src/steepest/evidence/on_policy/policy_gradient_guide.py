@@ -26,7 +26,7 @@ claim = Claim(
         "measure. PPO with 16 x 32: 1e-3 gave 191 and 307, 3e-3 430 and 384, 1e-2 342 and 320, 3e-2 251 and 195; with 16 x 128: "
         "242 and 153, 363 and 358, 373 and 378, 342 and 279. REINFORCE with 16 x 32: 126 and 110, 248 and 243, 317 and 162, 107 "
         "and 104; with 16 x 128: 31 and 31, 79 and 64, 273 and 246, 155 and 130. Each arm has its best mean. REINFORCE is `vpg` "
-        "with decay 1, the observed return minus a fitted baseline; the paper's has no baseline. Tuned before the resets of the own "
-        "environments changed."
+        "with decay 1, the observed return minus a fitted baseline; the paper's has no baseline. Tuned before the resets of the "
+        "own environments changed."
     ),
 )

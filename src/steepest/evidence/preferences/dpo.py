@@ -26,7 +26,8 @@ claim = Claim(
         "Seeds 100-103, mean value. DPO: lr .003 .01 .03 .1 with smoothing 0 and .1, and beta .15 and .2 with lr .01 .03, each "
         "after 100 to 1,600 steps; best .950 with lr .03, beta .1, no smoothing, 400 steps. RLHF: ridge 0 .01 .05 with 500 steps "
         "of the reward (.76 to .83); without ridge 50 100 200 steps of it with lr .01 .03 and beta .1 .2, each with 150 to 500 "
-        "steps of the policy; best .941 with 200 steps at lr .01, the baseline. Both overfit 500 pairs when trained longer (DPO at "
-        "lr .03: .68 after 1,600 steps), so both are stopped early. The margin was set before the run."
+        "steps of the policy; best .941 with 200 steps of the reward at lr .01, the policy's lr .02: the baseline. Both overfit "
+        "500 pairs when trained longer (DPO at lr .03: .68 after 1,600 steps), so both are stopped early. The margin was set "
+        "before the run."
     ),
 )
