@@ -26,7 +26,6 @@ import torch
 
 from ...core.batch import Batch
 from ...core.recurrent import Remembered, Seen
-from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System, extends, holding
 from ...memory.context import Context
@@ -63,16 +62,16 @@ def relic(
         epochs=epochs, envs=envs, entropy_weight=entropy_weight, max_grad_norm=max_grad_norm, normalize=False, **options,
     )  # fmt: skip
 
-    def lived(state: State, problem: Any, rng: Stream) -> Context:
+    def lived(state: Any, problem: Any, rng: Stream) -> Context:
         obs, one, no = state.live.obs, torch.zeros(envs), torch.zeros(envs, dtype=torch.bool)
         action = state.policy.begin(envs).act(obs, rng.torch())  # what counts are shapes and types
         told = {"next_obs": obs, "terminated": no, "truncated": no}
         return Context(context, obs=obs, start=no, action=action, logp=one, reward=one, **told)
 
-    def before(state: State, problem: Any, rng: Stream) -> Remembered:
+    def before(state: Any, problem: Any, rng: Stream) -> Remembered:
         return Remembered(envs, state.memory.read())
 
-    def learn(state: State, batch: Batch, rng: Stream) -> dict[str, Any]:
+    def learn(state: Any, batch: Batch, rng: Stream) -> dict[str, Any]:
         at = state.step % updates
         since, until = at * piece, (at + 1) * piece
         if at == 0:
