@@ -11,8 +11,8 @@ SMALL = partial(relic, context=40, width=32, depth=1, heads=4, lr=3e-3, envs=16,
 claim = Claim(
     says=(
         "In a dark room of 3 x 3 cells, with contexts of 5 trials of 8 steps, ReLIC with an update after every trial, the fifth of "
-        "them on the whole context, earns more in a context than with the update on the whole context alone, after as many steps of "
-        "the environment (it makes five times as many updates)."
+        "them on the whole context, earns more in a context than with the update on the whole context alone, after as many steps "
+        "of the environment (it makes five times as many updates)."
     ),
     problem=partial(DarkRoom, side=3, horizon=8, trials=5),
     ours=partial(SMALL, updates=5),
@@ -24,9 +24,9 @@ claim = Claim(
     seeds=5,
     figure="return",
     tried=(
-        "Seed 100, one run of each arm at learning rates 3e-3 and 1e-2. Mean reward of contexts 21 to 30: one update 15.6 and 13.7, "
-        "five updates 19.9 at 3e-3; at 1e-2 five updates stood at 8.7 in contexts 11 to 20 and were stopped for time. 3e-3 was best "
-        "for both arms. With 50 contexts one update reached 24.4 at 3e-3. The specification's size (5 x 5 cells, 240 steps, 200000 "
-        "steps in all) was too long for this machine and not run. Sizes, budget and the rate were then fixed."
+        "Seed 100, one run of each arm at learning rates 3e-3 and 1e-2. Mean reward of contexts 21 to 30: one update 15.6 and "
+        "13.7, five updates 19.9 at 3e-3; at 1e-2 five updates stood at 8.7 in contexts 11 to 20 and were stopped for time. 3e-3 "
+        "was best for both arms. With 50 contexts one update reached 24.4 at 3e-3. The specification's size (5 x 5 cells, 240 "
+        "steps, 200000 steps in all) was too long for this machine and not run. Sizes, budget and the rate were then fixed."
     ),
 )
