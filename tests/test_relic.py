@@ -42,7 +42,8 @@ def test_it_takes_actions_that_are_numbers():
 @pytest.mark.parametrize("problem", [ROOM(), CartPole(limit=7)], ids=["contexts of L", "episodes across contexts"])
 def test_one_update_a_context_is_ppo(problem):
     ours = after(relic(**{**TINY, "updates": 1}), problem, 3)
-    same = ppo(model=transformer(**NET, context=12), horizon=12, entropy_weight=0.01, max_grad_norm=0.2, normalize=False, **PPO)
+    theirs = {"horizon": 12, "entropy_weight": 0.01, "max_grad_norm": 0.2, "value_clip": 0.2, "normalize": False}
+    same = ppo(model=transformer(**NET, context=12), **theirs, **PPO)
     theirs = after(same, problem, 3)
     assert ours.metrics == theirs.metrics
     mine = ours.state.state_dict()

@@ -6,7 +6,7 @@ from ...problems.darkroom import DarkRoom
 from ...systems.on_policy.relic import relic
 from ..claim import Claim, tail
 
-SMALL = partial(relic, context=40, width=32, depth=1, heads=4, lr=3e-3, envs=16, minibatches=4)
+SMALL = partial(relic, context=40, width=32, depth=1, heads=4, lr=3e-3, envs=16, minibatches=4, value_clip=None)
 
 claim = Claim(
     says=(

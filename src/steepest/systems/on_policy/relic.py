@@ -36,11 +36,11 @@ from .ppo import ppo
 @extends(ppo, without=("model", "kl", "prompts", "group", "normalize", "horizon"))
 def relic(
     *, context: int = 4096, updates: int = 16, width: int = 256, depth: int = 4, heads: int = 8, lr: float = 2e-4,
-    minibatches: int = 20, epochs: int = 4, envs: int = 20, entropy_weight: float = 0.01, max_grad_norm: float = 0.2,
-    **options: Any,
+    minibatches: int = 2, epochs: int = 4, envs: int = 20, value_clip: float | None = 0.2, entropy_weight: float = 0.01,
+    max_grad_norm: float = 0.2, **options: Any,
 ) -> System:  # fmt: skip
     """PPO with a transformer, whose training step is a piece of a context. For environments. Every default here is the authors'
-    (relic_base.yaml, transformer_small.yaml).
+    (relic_base.yaml, transformer_small.yaml, transformer_ppo.py).
 
     context         steps of a context, L; the transformer looks back on as many
     updates         of a context, n: a training step collects L / n steps of it; 1: PPO
@@ -48,9 +48,10 @@ def relic(
     depth           blocks
     heads           of attention
     lr              learning rate of Adam
-    minibatches     optimizer steps a pass, over whole environments
+    minibatches     optimizer steps a pass, over whole environments (theirs: 20 minibatches, whose gradients add up by tens)
     epochs          passes over a batch
     envs            environments side by side
+    value_clip      how far an update may move a value before its gradient stops; None: freely (habitat-baselines: 0.2)
     entropy_weight  of the entropy bonus
     max_grad_norm   the gradient is scaled down to this norm
     """
@@ -59,7 +60,8 @@ def relic(
     piece = context // updates
     parent = ppo(
         model=transformer(width=width, depth=depth, heads=heads, context=context), horizon=piece, lr=lr, minibatches=minibatches,
-        epochs=epochs, envs=envs, entropy_weight=entropy_weight, max_grad_norm=max_grad_norm, normalize=False, **options,
+        epochs=epochs, envs=envs, value_clip=value_clip, entropy_weight=entropy_weight, max_grad_norm=max_grad_norm,
+        normalize=False, **options,
     )  # fmt: skip
 
     def lived(state: Any, problem: Any, rng: Stream) -> Context:
