@@ -144,4 +144,4 @@ def test_a_newcomers_commands_find_the_modules_of_the_folder_they_are_in(mine, m
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(mine)])
     monkeypatch.chdir(mine)
     assert cli.main(["check", "mine.dr_grpo.dr_grpo(groups=4)", "--problem", "ModeLottery(warm=150)"]) == 2
-    assert "has no option 'groups'; it has longest, kl" in " ".join(capsys.readouterr().err.split())
+    assert "has no option 'groups'; nearest: group, prompts; it has longest, kl" in " ".join(capsys.readouterr().err.split())

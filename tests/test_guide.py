@@ -144,7 +144,7 @@ def test_a_curve_is_the_mean_of_equal_pieces_of_the_budget():
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("guide --env-steps 50_001", "= 1,000: take 50,000 or 51,000"),
+        ("guide --env-steps 50_001", "= 1,024: take 49,152 or 50,176"),
         ("guide --problems CartPol", "the guide has no problem 'CartPol'; nearest: CartPole"),
         ("guide --systems policy_gradient_guide", "policy_gradient_guide has no place in the guide: it has no option envs"),
         ("guide --systems pp0", "no system is called 'pp0'; nearest: ppo"),

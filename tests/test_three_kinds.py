@@ -18,7 +18,21 @@ from steepest.collectors.generate import generate
 from steepest.collectors.rollout import rollout
 from steepest.core import Batch, State, Stream, train
 from steepest.engines import policy_gradient
-from steepest.losses import entropy, k3, loss, policy, reinforce, sequence_mean, squared, squared_clip, token_mean
+from steepest.losses import (
+    Loss,
+    clip_drift,
+    discovered_drift,
+    entropy,
+    k3,
+    loss,
+    mirror_drift,
+    policy,
+    reinforce,
+    sequence_mean,
+    squared,
+    squared_clip,
+    token_mean,
+)
 from steepest.losses.check import check_loss
 from steepest.models.build import actor_state
 from steepest.models.diffusion import DiffusionPolicy
@@ -27,15 +41,16 @@ from steepest.problems.gym import Gym
 from steepest.problems.language import AddCliff
 from steepest.problems.reach import MultiReach2D
 from steepest.systems.generative.chunk_ppo import ChunkValue
+from steepest.systems.on_policy.spo import quadratic
 
 
 def is_factory(x):
-    """`@loss()` turns a function of terms into one of nothing but options."""
-    kinds = [p.kind for p in inspect.signature(x).parameters.values()] if inspect.isfunction(x) else []
-    return kinds == [inspect.Parameter.VAR_KEYWORD] and x.__module__ == policy.__name__
+    """`@loss()` turns a function of terms into one that returns a Loss."""
+    return inspect.isfunction(x) and x.__module__ == policy.__name__ and inspect.signature(x).return_annotation is Loss
 
 
 PLAIN = {name: make() for name, make in sorted(vars(policy).items()) if is_factory(make)}
+PLAIN |= {"drift of DPO": mirror_drift(drift=discovered_drift), "drift of PPO": mirror_drift(drift=clip_drift), "SPO": quadratic()}
 FULL = 0.04 * k3() + 0.5 * squared() - 0.01 * entropy()
 COMPOSED = {f"{name} + k3 + value - entropy": one + FULL for name, one in PLAIN.items()}
 COMPOSED["surrogate + clipped value"] = policy.surrogate() + 0.5 * squared_clip()

@@ -48,10 +48,10 @@ class Arena:
 
 # The only settings of the guide. All else is each system's default, which is its paper's.
 ARENAS = (
-    Arena("CartPole", 50_000, 8, 125, many=10, one=30, seeds=5),
-    Arena("Pendulum", 100_000, 8, 125, many=10, one=3, seeds=5),
-    Arena("HalfCheetah-v5", 50_000, 8, 250, many=1, one=1, seeds=3),
-    Arena("Hopper-v5", 50_000, 8, 250, many=1, one=1, seeds=3),
+    Arena("CartPole", 51_200, 8, 128, many=10, one=30, seeds=5),
+    Arena("Pendulum", 102_400, 8, 128, many=10, one=3, seeds=5),
+    Arena("HalfCheetah-v5", 51_200, 8, 256, many=1, one=1, seeds=3),
+    Arena("Hopper-v5", 51_200, 8, 256, many=1, one=1, seeds=3),
 )
 HOW = (
     "Everything that the table and the next sentence do not name is a system's default, which is its paper's. Minibatches "

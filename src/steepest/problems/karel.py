@@ -28,6 +28,13 @@ class Karel(Control):
 
     obs: markers, walls and the robot's place [SIDE * SIDE each], its direction [4], the share of programs that are left.
     The sum of rewards of an episode is 1 where the task is solved. The tasks are those of LEAPS and HPRL, made smaller.
+
+    programs  that may follow one another
+    tokens    of the longest program of the library
+    size      of the library
+    limit     actions and tests of conditions that a program may take
+    seed      of the library
+    episodes  greedy episodes of an evaluation
     """
 
     programs: int
@@ -170,15 +177,7 @@ def picked(world: World, first: Array) -> tuple[float, bool]:
 
 @dataclass(frozen=True)
 class FourCorners(Karel):
-    """Put a marker into each corner, and nowhere else. The robot starts in the lowest row, looking east.
-
-    programs  that may follow one another
-    tokens    of the longest program of the library
-    size      of the library
-    limit     actions and tests of conditions that a program may take
-    seed      of the library
-    episodes  greedy episodes of an evaluation
-    """
+    """Put a marker into each corner, and nowhere else. The robot starts in the lowest row, looking east."""
 
     programs: int = 5
     tokens: int = 16
@@ -198,10 +197,7 @@ class FourCorners(Karel):
 
 @dataclass(frozen=True)
 class Harvester(Karel):
-    """Pick up all markers; there is one in every cell.
-
-    programs, tokens, size, limit, seed, episodes  as of FourCorners
-    """
+    """Pick up all markers; there is one in every cell."""
 
     programs: int = 5
     tokens: int = 16
@@ -219,10 +215,7 @@ class Harvester(Karel):
 
 @dataclass(frozen=True)
 class CleanHouse(Karel):
-    """Pick up four markers that lie somewhere along the walls of two rooms with a door between them.
-
-    programs, tokens, size, limit, seed, episodes  as of FourCorners
-    """
+    """Pick up four markers that lie somewhere along the walls of two rooms with a door between them."""
 
     programs: int = 5
     tokens: int = 16
@@ -245,10 +238,7 @@ class CleanHouse(Karel):
 
 @dataclass(frozen=True)
 class Maze(Karel):
-    """Find the one marker among random walls; nothing is earned before.
-
-    programs, tokens, size, limit, seed, episodes  as of FourCorners
-    """
+    """Find the one marker among random walls; nothing is earned before."""
 
     programs: int = 5
     tokens: int = 16
