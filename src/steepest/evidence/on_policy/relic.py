@@ -1,4 +1,10 @@
-"""Five updates a context against one, at as many steps of a dark room."""
+"""Five updates a context against one, at as many steps of a dark room.
+
+The record compares rewards of whole contexts, not of a context's first trial with its last. A trial in which nothing is known of
+the goal is worth at most 4: the 8 steps find 8 different cells at best, which earn 8, 7, ... 1, and there are 9. Outside the
+record, the last policies of seeds 0, 1 and 2 were sampled in 1000 new contexts each: from the first trial to the fifth, five
+updates went from 2.4, 2.5 and 2.9 to 4.0, 4.7 and 4.9, one update from 2.5, 1.9 and 2.7 to 3.3, 2.7 and 3.3.
+"""
 
 from functools import partial
 
