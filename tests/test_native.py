@@ -434,3 +434,13 @@ def test_a_normaliser_and_a_network_of_another_precision_go_through_torch():
     x = random(5, 4, dtype=torch.float64)
     assert torch.equal(net(x), plain(x, net.theta, net.sizes))
     assert norm(x).dtype == torch.float64
+
+
+@kernels
+def test_a_network_deeper_than_the_kernels_take_goes_through_torch():
+    fits, deep = net_of((4, *[3] * (native.LAYERS - 1), 2)), net_of((4, *[3] * native.LAYERS, 2))
+    x = random(5, 4)
+    assert fits.compiled(x)
+    assert not deep.compiled(x)
+    for net in (fits, deep):
+        assert torch.allclose(net(x), plain(x, net.theta, net.sizes), atol=1e-6)

@@ -87,7 +87,8 @@ class Mlp(nn.Module):
 
     def compiled(self, x: Tensor) -> bool:
         """Whether the kernels take x [..., I] and this very class."""
-        return type(self) is Mlp and x.shape[-1] == self.sizes[0] and native.fits(x, self.theta)
+        known = type(self) is Mlp and len(self.sizes) <= native.LAYERS + 1
+        return known and x.shape[-1] == self.sizes[0] and native.fits(x, self.theta)
 
     def address(self, norm: Normalizer | None) -> Net:
         """The network behind `norm`, for the kernels, while both stay where they are."""
