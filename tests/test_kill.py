@@ -112,6 +112,24 @@ def test_mujoco_goes_on_bitwise(tmp_path):
     assert survive(tmp_path, MUJOCO, 40, 3, seed=1)[-1][1] > 0
 
 
+def test_ctrl_c_at_the_end_of_a_step_ends_the_next_one(steepest, tmp_path, monkeypatch):
+    """The bug that it catches: a step that was over when the signal came is called saved and is not."""
+    from steepest.app import session
+
+    take, calls = session.Copy.take, iter(("before the first step", "step 1"))
+
+    def late(copy):
+        take(copy)
+        if next(calls, None) == "step 1":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(session.Copy, "take", late)
+    status, out, err = steepest(f"train {CONTROL} --steps 50 --out run")
+    assert status == 130
+    assert "stopped after step 2 of 50; saved." in out + err
+    assert latest(tmp_path / "run" / "checkpoints").name == "step-000000002"
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     process = start("train", *CONTROL.split(), "--steps", 100_000, "--threads", 1, "--out", "run", cwd=tmp_path)
     lines = tmp_path / "run" / "metrics.jsonl"

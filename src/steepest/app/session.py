@@ -81,11 +81,12 @@ class Session:
                     for tracker in (self.lines, *others):
                         tracker.log(step, row)
                     watch.update(step, row)
-                    if self.due() or step == self.plan.steps or stop.signal:
+                    stopping = stop.signal  # read once: a signal that comes while this step is written ends the next
+                    if self.due() or step == self.plan.steps or stopping:
                         sound(self.state)
                         self.save()
                     self.copy.take()
-                    if stop.signal and step < self.plan.steps:
+                    if stopping and step < self.plan.steps:
                         break
             except Exception as error:
                 failure = error
