@@ -91,31 +91,24 @@ class Epochs:
         for epoch in range(self.count):
             last = epoch == self.count - 1
             report = last or self.max_kl is not None
+            order = None if self.single else torch.randperm(rows, generator=(rng / epoch).torch())
             if compiled is not None and moves is not None:
-                order = torch.arange(rows) if self.single else torch.randperm(rows, generator=(rng / epoch).torch())
-                sums, steps = compiled.learn(order, size, moves, self.max_norm)
-                metrics = {name: total / steps for name, total in sums.items()}
-                if self.max_kl is not None and metrics["kl"] > self.max_kl:
-                    break
-                continue
-            if self.single:
-                shuffled = batch
+                sums, steps = compiled.learn(torch.arange(rows) if order is None else order, size, moves, self.max_norm)
             else:
-                order = torch.randperm(rows, generator=(rng / epoch).torch())
-                shuffled = batch.rows(order.to(batch.mask.device))
-            sums, steps = {}, 0
-            for minibatch in shuffled.split(size):
-                minibatch = objective.weigh(minibatch)
-                for p in params:
-                    p.grad = None  # what `zero_grad` does, without its profiling
-                for part in (minibatch,) if self.micro is None else minibatch.split(self.micro):
-                    for name, number in objective.pull(state, part, report).items():
-                        sums[name] = sums[name] + number if name in sums else number
-                norm = scale_down(params, self.max_norm)
-                if report:
-                    sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
-                advance(optimizer)
-                steps += 1
+                sums, steps = {}, 0
+                shuffled = batch if order is None else batch.rows(order.to(batch.mask.device))
+                for minibatch in shuffled.split(size):
+                    minibatch = objective.weigh(minibatch)
+                    for p in params:
+                        p.grad = None  # what `zero_grad` does, without its profiling
+                    for part in (minibatch,) if self.micro is None else minibatch.split(self.micro):
+                        for name, number in objective.pull(state, part, report).items():
+                            sums[name] = sums[name] + number if name in sums else number
+                    norm = scale_down(params, self.max_norm)
+                    if report:
+                        sums["grad_norm"] = sums["grad_norm"] + norm if "grad_norm" in sums else norm
+                    advance(optimizer)
+                    steps += 1
             if report:
                 metrics = {name: total / steps for name, total in sums.items()}
             if self.max_kl is not None and metrics["kl"] > self.max_kl:
