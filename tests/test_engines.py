@@ -27,6 +27,15 @@ from steepest.problems.robots import ROBOTS, Mujoco
 from steepest.systems.on_policy.ppo import ppo
 
 
+def first(path):
+    """Whether nobody was here before; asked by two workers at once, one of them is told so."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
 class Odd(gymnasium.Env):
     """Shows samples of any space, remembers them and what it was told to do; and fails in the way that is asked for."""
 
@@ -47,9 +56,7 @@ class Odd(gymnasium.Env):
     def step(self, action):
         self.at += 1
         self.got.append(action)
-        if self.how and self.at == self.when and not (self.once and os.path.exists(self.once)):
-            if self.once:
-                open(self.once, "w").close()
+        if self.how and self.at == self.when and (self.once is None or first(self.once)):
             if self.how == "die":
                 os._exit(3)
             if self.how == "hang":
