@@ -11,6 +11,7 @@ from torch import nn
 
 from steepest.core import Stream
 from steepest.core.check import check_problem
+from steepest.problems.fixed import Fixed
 from steepest.problems.language import AddCliff, BlindSpot, ChainSum, ModeLottery
 from steepest.problems.symbolic import END, PAD, pass_at_k, same, upto_end
 from steepest.problems.tokens import symbols
@@ -228,3 +229,24 @@ def test_examples_are_rows_of_one_shape():
 def test_bad_options_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+# ------------------------------------------------------------------------------------ a fixed set of prompts
+
+
+def test_a_fixed_set_asks_what_it_drew_once():
+    problem = AddCliff(width=8, least=5, hints=True)
+    fixed = Fixed(problem, count=7)
+    check_problem(fixed)
+    asked = fixed.prompts(50, Stream(3).torch())
+    assert sorted(set(asked.key.tolist())) == list(range(7)) and fixed.size == 7
+    again = fixed.pick(asked.key)
+    assert torch.equal(asked.ids, again.ids) and torch.equal(Fixed(problem, count=7).drawn.ids, fixed.drawn.ids)
+    assert not torch.equal(Fixed(problem, count=7, seed=1).drawn.ids, fixed.drawn.ids)
+    right = problem.right(fixed.drawn.key)[asked.key]
+    assert fixed.score(asked, right, upto_end(right)).tolist() == [1.0] * 50
+    assert fixed.lesson == problem.lesson  # so that both begin with the same weights
+    hinted, plain = fixed.hint(again, 0.5), problem.hint(fixed.drawn, 0.5)
+    assert torch.equal(hinted.ids, plain.ids[asked.key]) and torch.equal(hinted.key, asked.key)
+    with pytest.raises(ValueError, match="count must be at least 1"):
+        Fixed(problem, count=0)

@@ -125,6 +125,25 @@ def test_a_loss_with_a_push_of_its_own_is_caught():
         check_loss(pushes())
 
 
+@loss("whole")
+def largest(t):
+    """Looks at the whole minibatch as it should."""
+    return -t.ratio * t.advantage * (t.whole.mask.sum() / t.whole.mask.sum())
+
+
+@loss("success", "key")
+def successful(t):
+    """Reads a column of its own, and which group a decision belongs to."""
+    return -t.ratio * t.advantage + 0 * t.extra["success"] * t.key
+
+
+def test_a_loss_may_look_at_the_whole_minibatch_and_at_columns_of_its_own():
+    assert check_loss(largest()) == list(ALL)
+    assert check_loss(successful(), columns={"success": lambda t: 0.5 * t.mask}) == list(ALL)
+    with pytest.raises(Missing, match="needs Terms.success.*column of that name"):
+        check_loss(successful())
+
+
 def test_an_exemption_must_be_needed():
     with pytest.raises(AssertionError, match="drop the exemption"):
         check_loss(clip(), exempt=("on_policy",))

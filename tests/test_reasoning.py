@@ -10,7 +10,7 @@ from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
 from steepest.credit import centred, group_relative, leave_one_out
 from steepest.engines import by_score, kl_penalty
-from steepest.losses import Terms, sequence_mean
+from steepest.losses import Terms, loss, sequence_mean
 from steepest.losses import reinforce as score_function
 from steepest.problems.control import CartPole
 from steepest.problems.language import AddCliff
@@ -147,6 +147,24 @@ def test_groups_that_agree_move_nothing():
 def test_the_gradient_does_not_depend_on_the_cut():
     torch.testing.assert_close(parameters(grpo(**SIZES)), parameters(grpo(micro=3, **SIZES)), atol=1e-6, rtol=0)
     torch.testing.assert_close(parameters(reinforce(**SIZES)), parameters(reinforce(micro=5, **SIZES)), atol=1e-6, rtol=0)
+
+
+@loss("whole", "key", "success")
+def against_the_whole(t):
+    """Its strength depends on all ratios of the minibatch, on the group's other answers and on a column of its own."""
+    strength = (t.whole.ratio * t.whole.mask).sum() / t.whole.mask.sum()
+    mates = ((t.whole.key == t.key[:, :1, None]) * t.whole.new.exp() * t.whole.mask).sum((1, 2))
+    return -t.ratio * t.advantage * (strength + mates[:, None] + t.extra["success"])
+
+
+def test_nor_does_that_of_a_loss_that_looks_at_the_whole_minibatch():
+    def credit(state, batch):
+        return {"advantage": centred(batch.score, batch.key)[:, None], "success": batch.score[:, None]}
+
+    def after(micro):
+        return parameters(grpo(kl=0, loss=against_the_whole(), credit=credit, epochs=2, minibatches=2, micro=micro, **SIZES), 2)
+
+    torch.testing.assert_close(after(3), after(None), atol=1e-6, rtol=0)
 
 
 def test_rloo_is_reinforce_with_another_baseline():

@@ -28,7 +28,7 @@ def all_systems() -> dict[str, str]:
 
 def all_problems() -> dict[str, str]:
     """Module by class name, of every problem of the library that can be made from options: a dataclass below `Problem`."""
-    bases: dict[str, list[str]] = {name: ["Problem"] for name in ("Language", "Control")}
+    bases: dict[str, list[str]] = {name: ["Problem"] for name in ("Language", "Pool", "Control")}
     found: dict[str, str] = {}
     for module in pkgutil.iter_modules([str(HOME / "problems")]):
         for node in ast.parse((HOME / "problems" / f"{module.name}.py").read_text(encoding="utf-8")).body:

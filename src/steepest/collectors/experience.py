@@ -21,10 +21,15 @@ def experience(*, prompts: int = 16, group: int = 8, envs: int = 8, horizon: int
     envs, horizon   on a Control problem: environments side by side, steps in each
     """
     sizes = {"prompts": prompts, "group": group, "envs": envs, "horizon": horizon}
+    positive(**sizes)
+    return lambda state, problem, rng: meet(problem, state, rng, **sizes)
+
+
+def positive(**sizes: int) -> None:
+    """Raises ValueError for the first that is below 1."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} must be at least 1, not {size}")
-    return lambda state, problem, rng: meet(problem, state, rng, **sizes)
 
 
 @singledispatch

@@ -2,41 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..core.batch import Batch
 from ..core.problem import Language, Prompts, finite
 from ..core.state import State
 from ..core.stream import Stream
-from .experience import Collect
+from .experience import Collect, positive
+
+Ask = Callable[[State, Any, int, Stream], Prompts]
+Gather = Callable[..., Collect]  # (prompts=, group=) -> a collector of answers, such as `generate`
 
 
-def generate(*, prompts: int = 16, group: int = 8) -> Collect:
+def drawn(state: State, problem: Language, count: int, rng: Stream) -> Prompts:
+    """`count` prompts as the problem draws them."""
+    return problem.prompts(count, rng.torch())
+
+
+def generate(*, prompts: int = 16, group: int = 8, ask: Ask = drawn) -> Collect:
     """Draw `prompts` prompts, sample `group` answers to each, score them. Answers to one prompt are adjacent rows.
 
     `logp` stays None: the policy that answered is the one being trained. The reward stands on the last token.
     ``info["truncated"]`` is the share of answers that were cut off before their end token; with it stands what
     ``problem.grade`` reports.
-    """
-    for name, size in (("prompts", prompts), ("group", group)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1, not {size}")
 
-    @torch.no_grad()
+    ask  (state, problem, count, rng) -> which prompts
+    """
+    positive(prompts=prompts, group=group)
+
     def collect(state: State, problem: Language, rng: Stream) -> Batch:
-        device = state.device
-        asked = repeat(problem.prompts(prompts, (rng / "prompts").torch()), group)
-        obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
-        tokens, mask, _ = state.policy.sample(obs, (rng / "tokens").torch(device))
-        score, told = scored(problem, asked, tokens.cpu(), mask.cpu())
-        last = mask.sum(1, keepdim=True).long() - 1
-        reward = torch.zeros_like(mask).scatter_(1, last, score[:, None].to(device))
-        ended = tokens.gather(1, last) == problem.tokenizer.eos_token_id
-        info = {"truncated": 1.0 - float(ended.float().mean()), **told}
-        return Batch(obs=obs, action=tokens, logp=None, reward=reward, mask=mask, key=asked.key.to(device), info=info)
+        return answers(state, problem, repeat(ask(state, problem, prompts, rng / "prompts"), group), rng)
 
     return collect
+
+
+@torch.no_grad()
+def answers(state: State, problem: Language, asked: Prompts, rng: Stream) -> Batch:
+    """One scored answer of the policy to each of the prompts."""
+    device = state.device
+    obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
+    tokens, mask, _ = state.policy.sample(obs, (rng / "tokens").torch(device))
+    score, told = scored(problem, asked, tokens.cpu(), mask.cpu())
+    last = mask.sum(1, keepdim=True).long() - 1
+    reward = torch.zeros_like(mask).scatter_(1, last, score[:, None].to(device))
+    ended = tokens.gather(1, last) == problem.tokenizer.eos_token_id
+    info = {"truncated": 1.0 - float(ended.float().mean()), **told}
+    return Batch(obs=obs, action=tokens, logp=None, reward=reward, mask=mask, key=asked.key.to(device), info=info)
+
+
+def joined(*batches: Batch) -> Batch:
+    """The rows of several batches of answers, one below the other: prompts are padded on the left, answers on the right.
+
+    Log-probabilities must be known of all or of none; of what else there is, only what every batch has is kept, numbers of
+    ``info`` weighed by rows.
+    """
+    known = [batch.logp is not None for batch in batches]
+    if any(known) != all(known):
+        raise ValueError("some of the batches know their log-probabilities and some do not: write them first (`remembered`)")
+    width = max(batch.obs["ids"].shape[1] for batch in batches)
+    length = max(batch.mask.shape[1] for batch in batches)
+
+    def left(name: str) -> Tensor:
+        return torch.cat([pad(batch.obs[name], (width - batch.obs[name].shape[1], 0)) for batch in batches])
+
+    def right(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat([pad(x, (0, length - x.shape[1])) for x in parts])
+
+    rows = sum(map(len, batches))
+    told = set.intersection(*({name for name, x in batch.info.items() if isinstance(x, float)} for batch in batches))
+    return Batch(
+        obs={"ids": left("ids"), "mask": left("mask")}, action=right([batch.action for batch in batches]),
+        logp=right([cast(Tensor, batch.logp) for batch in batches]) if all(known) else None,
+        reward=right([batch.reward for batch in batches]), mask=right([batch.mask for batch in batches]),
+        key=torch.cat([batch.key for batch in batches]),
+        extra={
+            name: right([batch.extra[name] for batch in batches])
+            for name in batches[0].extra if all(name in batch.extra for batch in batches)
+        },
+        info={name: sum(len(batch) * batch.info[name] for batch in batches) / rows for name in sorted(told)},
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def remembered(state: State, batch: Batch) -> Batch:
+    """The batch with the log-probabilities of the policy that the State holds now, as the one that acted."""
+    return batch.having(logp=state.policy.logp(batch.obs, batch.action, batch.mask))
 
 
 def repeat(prompts: Prompts, group: int) -> Prompts:

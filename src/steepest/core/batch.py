@@ -47,6 +47,7 @@ class Batch:
     weight     [N, T] the share of each decision in the loss  (written by `reduce`)
     acted      the distribution that acted, its tensors [N, T, ...]; where a loss needs a divergence from it in closed form
                (written by the engine)
+    extra      more columns [N, T] by name, for the system's own loss (written by `select` or `credit`)
     info       more tensors [N, ...] by name, e.g. `next_obs`, `terminated`, `truncated`; and floats, which
                the engine reports as metrics of the step
     """
@@ -63,6 +64,7 @@ class Batch:
     target: Tensor = None  # type: ignore[assignment]
     weight: Tensor = None  # type: ignore[assignment]
     acted: Any = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -102,6 +102,28 @@ class Language(Problem):
         """How to pretrain that model before RL begins, or None."""
         return None
 
+    @property
+    def lesson(self) -> str:
+        """What is taught there, in words: weights that were pretrained once serve every problem that says the same."""
+        return repr(self)
+
+
+class Pool(Language):
+    """A Language problem whose prompts are known beforehand, numbered from 0: rows of a data set, for one. What is remembered of
+    a prompt (how often it was answered rightly, say) is a row of a `Table` of `size` rows."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many training prompts there are."""
+
+    @abstractmethod
+    def pick(self, index: Tensor) -> Prompts:
+        """The training prompts of these numbers [P] long, which are their keys."""
+
+    def prompts(self, count: int, generator: torch.Generator) -> Prompts:
+        return self.pick(torch.randint(self.size, (count,), generator=generator))
+
 
 def finite(score: Any, count: int, name: str) -> Tensor:
     """`score` as a tensor [count] of float32; raises ValueError with the `name` of what gave it where it is not that many

@@ -24,7 +24,7 @@ def judge(given: Table, loss: Loss) -> Table:
     """The loss of each row [B, 1], its metrics, and the gradients by the leaves, rows weighing `weight`."""
     leaves = {name: given[name].requires_grad_() for name in LEAVES if name == "new" or name in loss.needs}
     rest = {name: given[name] for name in ("old", "advantage", "mask", "old_value", "target")}
-    terms = Terms(**leaves, **rest)
+    terms = Terms(**leaves, **rest)  # type: ignore[arg-type]
     value, metrics = loss(terms)
     slopes = torch.autograd.grad(value, list(leaves.values()), given["weight"], allow_unused=True)
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ Select = Callable[[State, Batch], Batch]
 Credit = Callable[[State, Batch], Tensor | dict[str, Tensor]]
 After = Callable[[State, Batch], None]
 DIVERGENCES = frozenset({"kl_old_new", "kl_new_old"})  # of Terms: they need the distribution that acted
+JUDGED = frozenset({"entropy", "value", "old_value", "target"})  # of Terms: what networks that know their own gradient give
+WRITTEN = frozenset({"advantage", "value", "target"})  # by a credit; what else it writes is for the system's own loss
 
 
 def keep(state: State, batch: Batch) -> Batch:
@@ -47,7 +49,7 @@ class PolicyObjective:
 
     def terms(self, state: State, batch: Batch) -> Terms:
         needs = self.loss.needs
-        mask, extra = batch.mask, {}
+        mask, extra = batch.mask, dict[str, Any]()
         if needs & DIVERGENCES:
             now = state.policy.distribution(batch.obs)
             new, extra["kl_old_new"], extra["kl_new_old"] = now.logp(batch.action), batch.acted.kl(now), now.kl(batch.acted)
@@ -64,8 +66,23 @@ class PolicyObjective:
             extra["value"] = state.critic.value(batch.obs, batch.action, mask)
         if "penalty" in needs and hasattr(state, "penalty"):
             extra["penalty"] = state.penalty.value.detach().expand_as(mask)
+        if "key" in needs:
+            extra["key"] = batch.key[:, None].expand_as(mask)
+        if "whole" in batch.info:
+            extra["whole"] = batch.info["whole"]
         old = new.detach() if batch.logp is None else batch.logp
-        return Terms(new, old, batch.advantage, mask, old_value=batch.value, target=batch.target, **extra)
+        extra |= {"old_value": batch.value, "target": batch.target, "extra": batch.extra}
+        return Terms(new, old, batch.advantage, mask, **extra)
+
+    def parts(self, state: State, batch: Batch, size: int) -> Iterator[Batch]:
+        """A weighed minibatch in pieces of at most `size` rows. What a loss looks at of the whole is found first, without
+        gradient, so that no loss depends on the cut."""
+        pieces = list(batch.split(size))
+        if "whole" in self.loss.needs:
+            with torch.no_grad():
+                whole = stacked([self.terms(state, part) for part in pieces])
+            pieces = [part.having(info={**part.info, "whole": whole}) for part in pieces]
+        yield from pieces
 
     def value(self, state: State, batch: Batch) -> Tensor:
         return self.total(self.loss(self.terms(state, batch)).loss, batch)
@@ -112,7 +129,7 @@ class PolicyObjective:
         """`terms` whose log-probability, entropy and value are leaves, and what takes the derivatives by them on to the
         parameters. None: the policy, the critic or the device has no such thing, or a reference or divergence is asked for."""
         needs, sides = self.loss.needs, [state.policy, *([state.critic] if "value" in self.loss.needs else [])]
-        if needs & {"ref", "penalty", *DIVERGENCES} or not all(hasattr(side, "judge") for side in sides):
+        if not needs <= JUDGED or not all(hasattr(side, "judge") for side in sides):
             return None
         found = [side.judge(batch.obs, batch.action) for side in sides]
         if None in found:
@@ -136,6 +153,16 @@ class PolicyObjective:
             old_value=batch.value, target=batch.target,
         )  # fmt: skip
         return terms, push
+
+
+def stacked(pieces: Sequence[Terms]) -> Terms:
+    """The rows of several pieces, one below the other."""
+    first = pieces[0]
+
+    def column(name: str, x: Tensor) -> Tensor:
+        return torch.cat([piece.extra[name] if name in first.extra else getattr(piece, name) for piece in pieces])
+
+    return first.each(column)
 
 
 def weighted(x: Tensor, weight: Tensor, batch: Batch) -> Tensor:
@@ -162,7 +189,8 @@ def policy_gradient(
     collect  data: (state, problem, rng) -> Batch
     select   which data: (state, batch) -> Batch, once a step
     credit   (state, batch) -> advantage [N, T] or [N, 1]; a method with a critic returns
-             dict(advantage=, value=, target=). Once a step
+             dict(advantage=, value=, target=); other names are columns [N, T] or [N, 1] that the system's own loss reads. Once
+             a step
     loss     at every decision, pure; may run many times a step
     reduce   how decisions are averaged
     update   how the loss becomes parameters
@@ -180,7 +208,9 @@ def policy_gradient(
         given = credit(state, batch)
         if isinstance(given, Tensor):
             given = {"advantage": given}
-        batch = batch.having(**{name: x.expand_as(batch.mask) * batch.mask for name, x in given.items()})
+        columns = {name: x.expand_as(batch.mask) * batch.mask for name, x in given.items()}
+        own = {name: x for name, x in columns.items() if name not in WRITTEN}
+        batch = batch.having(**{name: columns[name] for name in WRITTEN & columns.keys()}, extra=batch.extra | own)
         if "value" not in loss.needs and not bool(batch.advantage.any()):
             after(state, batch)
             return {**collected, "skipped": 1.0}

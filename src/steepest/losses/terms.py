@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -36,6 +36,10 @@ class Terms:
     kl_old_new  KL(old || new) of the whole distributions, in closed form, with gradient [N, T], if a loss needs it
     kl_new_old  KL(new || old), likewise
     penalty     the present price of a divergence, which the State adapts or learns [N, T], if a loss needs it
+    key         which prompt, start state or environment each decision belongs to [N, T] long, if a loss needs it
+    extra       more columns [N, T] by name, which a system's `select` or `credit` wrote for its own loss
+    whole       the terms of the whole minibatch [M, T], without gradient, for what is chosen over all of it (a clip range, a
+                threshold); None: these are all there are
     """
 
     new: Tensor
@@ -51,6 +55,18 @@ class Terms:
     kl_old_new: Tensor = None  # type: ignore[assignment]
     kl_new_old: Tensor = None  # type: ignore[assignment]
     penalty: Tensor = None  # type: ignore[assignment]
+    key: Tensor = None  # type: ignore[assignment]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    whole: Terms = None  # type: ignore[assignment]
+
+    def each(self, change: Callable[[str, Tensor], Tensor]) -> Terms:
+        """`change(name, tensor)` of every column."""
+        own = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        made: dict[str, Any] = {name: change(name, x) for name, x in own.items()}
+        return replace(self, **made, extra={name: change(name, x) for name, x in self.extra.items()})
+
+    def detached(self) -> Terms:
+        return self.each(lambda _, x: x.detach())
 
     @functools.cached_property
     def log_ratio(self) -> Tensor:
@@ -84,8 +100,10 @@ class Loss:
 
     def __call__(self, terms: Any) -> Value:
         for need in self.needs:
-            if getattr(terms, need) is None:
-                raise Missing(f"the loss {self.name} needs Terms.{need}, which is None: {WAY_OUT[need]}")
+            if need == "whole" and terms.whole is None:
+                terms = replace(terms, whole=terms.detached())
+            elif getattr(terms, need, None) is None and need not in getattr(terms, "extra", ()):
+                raise Missing(f"the loss {self.name} needs Terms.{need}, which is None: {WAY_OUT.get(need, COLUMN)}")
         out = self.fn(terms)
         return Value(*out) if isinstance(out, tuple) else Value(out, {})
 
@@ -113,6 +131,7 @@ class Loss:
         return self.name
 
 
+COLUMN = "let `select` or `credit` write a column of that name (a credit returns it beside the advantage)"
 WAY_OUT = MappingProxyType({
     "ref": "give the State a `reference` (a system with kl > 0 does)",
     "entropy": "use a policy whose `logp_entropy` gives it",
@@ -121,6 +140,7 @@ WAY_OUT = MappingProxyType({
     "target": "use a credit that returns value and target (see steepest.credit.gae)",
     "kl_old_new": "use a policy whose `distribution(obs)` has a `kl`",
     "kl_new_old": "use a policy whose `distribution(obs)` has a `kl`",
+    "key": "use an engine that gives it",
     "penalty": "give the State a `penalty` (see steepest.optimize.dual.Multiplier)",
 })
 

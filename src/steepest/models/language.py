@@ -258,7 +258,7 @@ def language_policy(problem: Language, rng: Stream, *, model: str | None = None,
         network, eos=tokenizer.eos_token_id, pad=pad, max_new=problem.max_new, temperature=temperature, tokenizer=tokenizer
     )
     if model is None and problem.warmup is not None:
-        cached(policy, problem.warmup, f"{problem!r} {config.to_json_string()} {temperature}", rng / "warmup")
+        cached(policy, problem.warmup, f"{problem.lesson} {config.to_json_string()} {temperature}", rng / "warmup")
     return policy
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +68,9 @@ class Around(ABC):
 
     def weigh(self, batch: Batch) -> Batch:
         return self.objective.weigh(batch)
+
+    def parts(self, state: State, batch: Batch, size: int) -> Iterable[Batch]:
+        return self.objective.parts(state, batch, size)
 
     def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return self.objective(state, batch)

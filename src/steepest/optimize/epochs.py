@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,9 @@ class Objective(Protocol):
     """What an engine gives an update: weights for a whole minibatch, then the loss of any part of it."""
 
     def weigh(self, batch: Batch) -> Batch: ...
+
+    def parts(self, state: State, batch: Batch, size: int) -> Iterable[Batch]:
+        """A weighed minibatch in pieces of at most `size` rows whose losses add up to its own."""
 
     def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar loss, with gradient, and metrics as scalars that add up over the parts of a minibatch."""
@@ -101,7 +104,7 @@ class Epochs:
                     minibatch = objective.weigh(minibatch)
                     for p in params:
                         p.grad = None  # what `zero_grad` does, without its profiling
-                    for part in (minibatch,) if self.micro is None else minibatch.split(self.micro):
+                    for part in (minibatch,) if self.micro is None else objective.parts(state, minibatch, self.micro):
                         for name, number in objective.pull(state, part, report).items():
                             sums[name] = sums[name] + number if name in sums else number
                     norm = scale_down(params, self.max_norm)

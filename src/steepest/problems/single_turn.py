@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.problem import Language, Prompts
+from ..core.problem import Pool, Prompts
 from ..core.stream import Stream
 from .rewards import Reward, guarded
 from .tokens import byte_level
@@ -20,7 +20,7 @@ ROWS = 64  # answers at once in an evaluation
 SLACK = 8  # tokens by which a tokenizer may exceed the bytes of a text: marks of its beginning and the like
 
 
-class SingleTurn(Language):
+class SingleTurn(Pool):
     """Questions and a reward for the text of an answer. Frozen dataclasses below it say which.
 
     The question is put in the words of the tokenizer's chat template where it has one. Keys of prompts are rows of `train`.
@@ -78,9 +78,12 @@ class SingleTurn(Language):
             mask[n, width - len(row) :] = 1
         return Prompts(ids, mask, key)
 
-    def prompts(self, count: int, generator: torch.Generator) -> Prompts:
-        key = torch.randint(len(self.train), (count,), generator=generator)
-        return self.asked([self.train[k][0] for k in key.tolist()], key)
+    @property
+    def size(self) -> int:
+        return len(self.train)
+
+    def pick(self, index: Tensor) -> Prompts:
+        return self.asked([self.train[k][0] for k in index.tolist()], index)
 
     def check_room(self, room: int) -> None:
         """Only what could be too long is cut into tokens: no text has more of them than bytes."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...collectors.generate import generate
+from ...collectors.generate import Gather, generate
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
@@ -28,7 +28,7 @@ def grpo(
     *, clip_range: float = 0.2, kl: float = 0.04, lr: float = 1e-6, prompts: int = 16, group: int = 64, epochs: int = 1,
     minibatches: int = 1, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | None = None,
     loss: Loss | None = None, reduce: Reduce = sequence_mean, select: Select = keep, after: After = nothing,
-    credit: Credit = by_score(group_relative),  # <- the idea
+    collect: Gather = generate, credit: Credit = by_score(group_relative),  # <- the idea
 ) -> System:  # fmt: skip
     """Group relative policy optimization of a language model.
 
@@ -47,6 +47,7 @@ def grpo(
     reduce         how decisions are averaged; the paper's: 1 / length inside an answer
     select         (state, batch) -> batch: which answers count
     after          (state, batch): writes memories
+    collect        (prompts=, group=) -> a collector of answers
     credit         (state, batch) -> advantage
     """
     if group < 2:
@@ -59,7 +60,7 @@ def grpo(
 
     objective = clip(low=clip_range, high=clip_range) if loss is None else loss
     return policy_gradient(
-        init=init, collect=generate(prompts=prompts, group=group), select=select, credit=credit,
+        init=init, collect=collect(prompts=prompts, group=group), select=select, credit=credit,
         loss=objective + kl * k3() if kl else objective, reduce=reduce,
         update=Epochs(epochs, minibatches, micro, max_grad_norm), after=after,
     )  # fmt: skip
