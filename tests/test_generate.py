@@ -33,13 +33,16 @@ def test_batches_join_without_a_change_to_any_row(state):
     short = narrow.having(**{name: getattr(narrow, name)[:, :2] for name in ("action", "reward", "mask")})
     short = short.having(extra={"hint": short.mask}, info={"truncated": 0.5, "mine": 1.0})
     both = joined(wide.having(extra={"hint": wide.mask, "other": wide.mask}), short)
-    assert both.check() is both and len(both) == 7 and both.logp is None
+    assert both.check() is both
+    assert len(both) == 7
+    assert both.logp is None
     together = state.policy.logp(both.obs, both.action, both.mask)
     torch.testing.assert_close(together[:4], state.policy.logp(wide.obs, wide.action, wide.mask), atol=1e-5, rtol=0)
     torch.testing.assert_close(together[4:, :2], state.policy.logp(short.obs, short.action, short.mask), atol=1e-5, rtol=0)
     assert not together[4:, 2:].any()
     assert both.score.tolist() == [*wide.score.tolist(), *short.score.tolist()]
-    assert both.extra.keys() == {"hint"} and torch.equal(both.extra["hint"], both.mask)
+    assert both.extra.keys() == {"hint"}
+    assert torch.equal(both.extra["hint"], both.mask)
     assert both.info == {"truncated": pytest.approx((4 * wide.info["truncated"] + 3 * 0.5) / 7)}
 
 

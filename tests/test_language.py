@@ -239,14 +239,17 @@ def test_a_fixed_set_asks_what_it_drew_once():
     fixed = Fixed(problem, count=7)
     check_problem(fixed)
     asked = fixed.prompts(50, Stream(3).torch())
-    assert sorted(set(asked.key.tolist())) == list(range(7)) and fixed.size == 7
+    assert sorted(set(asked.key.tolist())) == list(range(7))
+    assert fixed.size == 7
     again = fixed.pick(asked.key)
-    assert torch.equal(asked.ids, again.ids) and torch.equal(Fixed(problem, count=7).drawn.ids, fixed.drawn.ids)
+    assert torch.equal(asked.ids, again.ids)
+    assert torch.equal(Fixed(problem, count=7).drawn.ids, fixed.drawn.ids)
     assert not torch.equal(Fixed(problem, count=7, seed=1).drawn.ids, fixed.drawn.ids)
     right = problem.right(fixed.drawn.key)[asked.key]
     assert fixed.score(asked, right, upto_end(right)).tolist() == [1.0] * 50
     assert fixed.lesson == problem.lesson  # so that both begin with the same weights
     hinted, plain = fixed.hint(again, 0.5), problem.hint(fixed.drawn, 0.5)
-    assert torch.equal(hinted.ids, plain.ids[asked.key]) and torch.equal(hinted.key, asked.key)
+    assert torch.equal(hinted.ids, plain.ids[asked.key])
+    assert torch.equal(hinted.key, asked.key)
     with pytest.raises(ValueError, match="count must be at least 1"):
         Fixed(problem, count=0)

@@ -140,7 +140,7 @@ def successful(t):
 def test_a_loss_may_look_at_the_whole_minibatch_and_at_columns_of_its_own():
     assert check_loss(largest()) == list(ALL)
     assert check_loss(successful(), columns={"success": lambda t: 0.5 * t.mask}) == list(ALL)
-    with pytest.raises(Missing, match="needs Terms.success.*column of that name"):
+    with pytest.raises(Missing, match=r"needs Terms.success.*column of that name"):
         check_loss(successful())
 
 
