@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from steepest.app.names import all_problems, find_problem
+from steepest.app.names import find_problem
 from steepest.app.plan import spoken
 from steepest.collectors.generate import generate
 from steepest.core import State, Stream, Warmup, train
@@ -21,6 +21,7 @@ from steepest.core.check import check_problem, check_system
 from steepest.models.language import language_policy
 from steepest.models.warmup import warm_up
 from steepest.problems.gsm8k import GSM8K, rows
+from steepest.problems.reading import Row
 from steepest.problems.rewards import numeric
 from steepest.problems.single_turn import Questions
 from steepest.problems.tokens import byte_level
@@ -112,12 +113,12 @@ def test_all_gold_answers_of_the_real_files_verify_themselves():
     problem = GSM8K(REAL)
     assert (len(problem.train), len(problem.test)) == (7473, 1319)
     for split in ("train", "test"):
-        for text, (question, number) in zip((REAL / f"{split}.jsonl").open(), getattr(problem, split), strict=True):
+        for text, found in zip((REAL / f"{split}.jsonl").open(), getattr(problem, split), strict=True):
             row = json.loads(text)
-            assert row["question"].strip() == question
-            assert numeric(question, row["answer"], number) == 1.0
-            assert float(row["answer"].split("####")[1].replace(",", "")) == float(number)
-            assert numeric(question, row["answer"], f"{number}1") == 0.0
+            assert row["question"].strip() == found.question
+            assert numeric(found.question, row["answer"], found.answer) == 1.0
+            assert float(row["answer"].split("####")[1].replace(",", "")) == float(found.answer)
+            assert numeric(found.question, row["answer"], f"{found.answer}1") == 0.0
 
 
 @real
@@ -131,9 +132,10 @@ def test_the_real_problem_obeys_the_laws_of_problems():
 
 GOOD = line("q", "#### 1")
 BAD = [
-    (f"{GOOD}\n{{", "train.jsonl:2: no JSON"), (f"{GOOD}\n\n{GOOD}\nq", ":4: no JSON"), ("[1]", ":1: no text named 'question'"),
-    ('"q"', ":1: no text named 'question'"), ('{"question": "q"}', "no text named 'answer'"), (line("", "#### 1"), "'question'"),
-    (f"{GOOD}\n{line(3, '#### 1')}", ":2: no text named 'question'"), (line("q", None), ":1: no text named 'answer'"),
+    (f"{GOOD}\n{{", "train.jsonl:2: no JSON"), (f"{GOOD}\n\n{GOOD}\nq", ":4: no JSON"), ("[1]", ":1: a row is an object"),
+    ('"q"', ":1: a row is an object"), ('{"question": "q"}', ":1: nothing named 'answer'"), (line("", "#### 1"), "is neither"),
+    (f"{GOOD}\n{line(3, '#### 1')}", ":2: 'question' is neither a text"), (line("q", None), ":1: nothing named 'answer'; it is"),
+    (line("q", 3), ":1: question and answer are texts"),
     (f"{GOOD}\n{line('q', 'it is 3')}", ":2: the answer does not end with #### and a number, but with 'it is 3'"),
     (line("q", "#### 3 or 4"), ":1: the answer does not end"), ("", "train.jsonl is empty"), ("\n \n", "train.jsonl is empty"),
 ]  # fmt: skip
@@ -153,7 +155,7 @@ def test_bytes_that_are_no_text_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(ValueError, match=rf"there is no file {tmp_path}/test.jsonl: `data` is the folder"):
         GSM8K(tmp_path).test  # noqa: B018
     (tmp_path / "train.jsonl").write_bytes(b"\xef\xbb\xbf" + GOOD.encode() + b"\r\n" + GOOD.encode())  # as Windows writes
-    assert rows(tmp_path / "train.jsonl") == (("q", "1"),) * 2
+    assert rows(tmp_path / "train.jsonl") == (Row("q", "1"),) * 2
 
 
 # ------------------------------------------------------------------------------------ prompts and verdicts
@@ -167,14 +169,14 @@ def test_prompts_are_questions_padded_on_the_left_and_keys_are_their_rows(data):
     assert (drawn.mask.sum(1) < drawn.ids.shape[1]).any()
     assert (drawn.ids[drawn.mask == 0] == problem.tokenizer.pad_token_id).all()
     for ids, mask, key in zip(drawn.ids, drawn.mask, drawn.key.tolist(), strict=True):
-        assert problem.tokenizer.decode(ids[mask > 0]) == f"Question: {problem.train[key][0]}{INSTRUCTION}\nAnswer:"
+        assert problem.tokenizer.decode(ids[mask > 0]) == f"Question: {problem.train[key].question}{INSTRUCTION}\nAnswer:"
     copy = pickle.loads(pickle.dumps(problem))
     assert torch.equal(copy.prompts(50, Stream(0).torch()).ids, drawn.ids)
 
 
 def test_an_answer_is_scored_by_its_own_question(data):
     problem = GSM8K(data)
-    asked = problem.asked([problem.train[k][0] for k in (0, 3, 3, 5)], torch.tensor([0, 3, 3, 5]))
+    asked = problem.asked([problem.train[k].question for k in (0, 3, 3, 5)], torch.tensor([0, 3, 3, 5]))
     tokens, mask = encoded(problem.tokenizer, ["#### 0", r"\boxed{3{,}000}", "#### 5000", "#### 5000"])
     assert problem.score(asked, tokens, mask).tolist() == [1, 1, 0, 1]
     tokens[mask == 0] = 2 + ord("7")  # what stands behind the end does not count
@@ -201,7 +203,7 @@ def test_an_evaluation_asks_each_test_question_once_and_counts(data):
 
 def test_what_exceeds_the_context_is_refused_with_its_row_before_any_work(data, tmp_path):
     problem = GSM8K(data, max_new=20)
-    longest = max(len(row) for row in problem.encoded([question for question, _ in problem.train]))
+    longest = max(len(row) for row in problem.encoded([row.question for row in problem.train]))
     problem.check_room(longest + 20)
     with pytest.raises(
         ValueError, match=rf"question 5 of GSM8K.train is .* {longest} tokens; with max_new=20 .* of {longest + 19}:"
@@ -231,8 +233,8 @@ def test_a_chat_template_is_used_and_the_end_token_pads_where_there_is_no_pad(da
     assert len(check_problem(problem)) == 3
     drawn = problem.prompts(5, Stream(0).torch())
     for ids, mask, key in zip(drawn.ids, drawn.mask, drawn.key.tolist(), strict=True):
-        assert problem.tokenizer.decode(ids[mask > 0]) == f"<user>{problem.train[key][0]}{INSTRUCTION}<bot>"
-    longest = max(map(len, problem.encoded([question for question, _ in problem.train])))
+        assert problem.tokenizer.decode(ids[mask > 0]) == f"<user>{problem.train[key].question}{INSTRUCTION}<bot>"
+    longest = max(map(len, problem.encoded([row.question for row in problem.train])))
     problem.check_room(longest + 8)
     with pytest.raises(ValueError, match=f"question 5 of GSM8K.train is a prompt of {longest} tokens"):
         problem.check_room(longest + 7)
@@ -306,7 +308,7 @@ def test_a_reward_of_ones_own_and_what_fails_counts_as_stated():
     assert numbers == {"reward_failures": 2.0}
     says = Says(problem, lambda text: text.removeprefix("say "))
     assert problem.evaluate(says, Stream(0)) == {"score": 1.0, "length": 3.5, "truncated": 0.0, "reward_failures": 0.0}
-    assert Questions(ROWS, copied, test=[("no", "x")]).evaluate(says, Stream(0))["score"] == 0.0
+    assert Questions(ROWS, copied, test_data=[("no", "x")]).evaluate(says, Stream(0))["score"] == 0.0
     shown = problem.examples(Says(problem, lambda text: "ab"), Stream(0), 4)
     assert {row["verdict"] for row in shown} == {"right", "0.6667", "0.5"}
 
@@ -331,19 +333,19 @@ def always(question, completion, answer):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"train": []}, "Questions.train has no row"), ({"train": [("a", "b"), ("a",)]}, "row 1 of Questions.train .* two strings"),
-        ({"train": [("", "b")]}, "row 0"), ({"train": [("a", 3)]}, "row 0"), ({"test": ["ab"]}, "row 0 of Questions.test"),
-        ({"tests": 0}, "at least 1"),
+        ({"data": []}, "the tuple of rows is empty"), ({"data": [("a", "b"), ("a",)]}, "row 1: a row is an object"),
+        ({"data": [("", "b")]}, "row 0: 'question' is neither"), ({"data": [("a", None)]}, "row 0: nothing named 'answer'"),
+        ({"test_data": ["ab"]}, "row 0"), ({"tests": 0}, "at least 1"), ({"held_out": 1.0}, "below 1"),
+        ({"held_out": 0.5, "test_split": "test"}, "one of the two"),
     ],
 )  # fmt: skip
 def test_rows_that_are_no_questions_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
-        Questions(**{"train": ROWS, "reward": copied, **options})
+        Questions(**{"data": ROWS, "reward": copied, **options})
 
 
 def test_the_command_line_finds_what_options_can_say():
     assert find_problem("gsm8k") is GSM8K
-    assert "Questions" not in all_problems()  # its rows and its function cannot be said there
 
 
 # ------------------------------------------------------------------------------------ the whole pipe

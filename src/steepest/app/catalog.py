@@ -22,7 +22,9 @@ from rich.table import Table
 
 HOME = Path(__file__).parents[1]
 STATES = ("shown", "not shown", "built", "planned", "baseline")
-HOMES = MappingProxyType({"Loss": "steepest.losses", "Network": "steepest.models.networks"})  # parts that have names: see `parts`
+HOMES = MappingProxyType({  # of parts that have names: see `parts`
+    "Loss": "steepest.losses", "Network": "steepest.models.networks", "Reward": "steepest.problems.rewards",
+})  # fmt: skip
 COLOURS = ("green", "yellow", "cyan", "bright_black", "blue")
 
 
@@ -174,7 +176,7 @@ def options(path: Path) -> list[Option]:
 def sayable(annotation: ast.expr) -> bool:
     """Whether a command line can say a value of this type: the source's side of `options.plain`."""
     names = {part.id for part in ast.walk(annotation) if isinstance(part, ast.Name)}
-    return names <= {"bool", "int", "float", "str", "Path", "Literal", "tuple", *HOMES}
+    return names <= {"bool", "int", "float", "str", "Path", "Literal", "tuple", "Source", *HOMES}
 
 
 def described(text: str, name: str) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from operator import getitem
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from .catalog import described
-from .parts import factories, kind_of, part_of
+from .parts import kind_of, known, part_of
 
 REQUIRED = dataclasses.MISSING
 
@@ -44,11 +44,18 @@ def plain(annotation: Any) -> bool:
     return get_origin(annotation) in (Union, types.UnionType, tuple) and all(map(plain, get_args(annotation)))
 
 
+def in_words(annotation: Any) -> Any:
+    """What is left of a type without the rows of data that Python alone can give beside a path."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    return Union[tuple(part for part in get_args(annotation) if get_origin(part) is not Iterable)]  # noqa: UP007  of a tuple
+
+
 def options_of(make: Callable[..., Any], group: str, given: dict[str, Any] | None = None) -> list[Option]:
     """The plain keyword options of what `make` makes; `given` are defaults that replace its own, and the help says so."""
     built = make.func if isinstance(make, partial) else make
     fixed = make.keywords.keys() if isinstance(make, partial) else ()
-    hints, texts, found = types_of(built), documents(built), []
+    hints, texts, found = {name: in_words(hint) for name, hint in types_of(built).items()}, documents(built), []
     for name, parameter in inspect.signature(make).parameters.items():
         if name in fixed or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or not plain(hints.get(name)):
             continue
@@ -67,7 +74,7 @@ def by_name(option: Option) -> Option:
     if kind is None:
         return option
     usual = option.default is not REQUIRED and not isinstance(option.default, (str, type(None)))
-    help = f"{option.help} [one of {', '.join(factories(kind))}, options in brackets{f'; default: {option.default}' * usual}]"
+    help = f"{option.help} [one of {', '.join(known(kind))}, options in brackets{f'; default: {option.default}' * usual}]"
     kept = dataclasses.replace(option, type=str | None, help=help, usual=usual)
     return dataclasses.replace(kept, default=None) if usual else kept
 

@@ -1,4 +1,5 @@
-"""Parts of a system that a command line can say by name: losses and networks, as ``gru`` or ``gru(width=128)``."""
+"""Parts that a command line can say by name: losses, networks and rewards, as ``gru`` or ``gru(width=128)``, or one's own, as
+``MODULE:FUNCTION``."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any, Union, get_args, get_origin
 
 from .catalog import HOMES
+from .names import dotted, of_ones_own
 
 
 def kind_of(annotation: Any) -> type | None:
@@ -23,10 +25,25 @@ def kind_of(annotation: Any) -> type | None:
 
 def factories(kind: type) -> dict[str, Callable[..., Any]]:
     """What makes a part of that type from plain options, by name: public functions of its home that say so."""
+    return {name: made for name, made in functions(kind).items() if typing.get_type_hints(made).get("return") is kind}
+
+
+def ready(kind: type) -> dict[str, Callable[..., Any]]:
+    """What is such a part itself, by name: rewards are functions."""
+    if kind.__name__ != "Reward":
+        return {}
+    return {name: found for name, found in functions(kind).items() if "completion" in inspect.signature(found).parameters}
+
+
+def functions(kind: type) -> dict[str, Callable[..., Any]]:
     home = importlib.import_module(HOMES[kind.__name__])
-    found = {name: getattr(home, name) for name in home.__all__}
-    made = {name: made for name, made in found.items() if inspect.isfunction(made)}
-    return {name: made for name, made in made.items() if typing.get_type_hints(made).get("return") is kind}
+    found = {name: getattr(home, name) for name in getattr(home, "__all__", vars(home))}
+    return {name: made for name, made in found.items() if inspect.isfunction(made)}
+
+
+def known(kind: type) -> dict[str, Callable[..., Any]]:
+    """What a command line may say where a part of that type is asked for."""
+    return factories(kind) | ready(kind)
 
 
 def part_of(text: str, annotation: Any) -> Any:
@@ -37,17 +54,32 @@ def part_of(text: str, annotation: Any) -> Any:
     kind, name = kind_of(annotation), text.partition("(")[0]
     if kind is None:
         return text
-    known = factories(kind)
+    there = known(kind)
 
     def find(name: str) -> Callable[..., Any]:
-        if name not in known:
+        if name not in there and dotted(name.replace(":", ".")):
+            return of_ones_own(name.replace(":", "."))
+        if name not in there:
             what = kind.__name__.lower()
-            raise ValueError(f"no {what} is called {name!r}{nearest(name, known)}: choose of {', '.join(known)}")
-        return known[name]
+            raise ValueError(
+                f"no {what} is called {name!r}{nearest(name, there)}: choose of {', '.join(there)}, "
+                "or name your own as MODULE:FUNCTION"
+            )
+        return there[name]
 
-    if text == name not in known and str in get_args(annotation):
+    if text == name not in there and str in get_args(annotation):
         return text
-    return made_by(text, find)()
+    whole = text == name and kind.__name__ == "Reward" and takes_three(found := find(name))
+    return found if whole else made_by(text, find)()
+
+
+def takes_three(found: Callable[..., Any]) -> bool:
+    """Whether a function is a reward; one that takes no prompt, completion and answer makes one."""
+    try:
+        inspect.signature(found).bind(None, None, None)
+    except TypeError:
+        return False
+    return not isinstance(found, type)
 
 
 def spoken(text: str) -> tuple[str, dict[str, Any]]:

@@ -7,12 +7,13 @@ to be tested on, each a question and a worked answer that ends with ``#### NUMBE
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import reading
+from .reading import Row
 from .rewards import final_answer, number, numeric
-from .single_turn import Row, SingleTurn, positive
+from .single_turn import SingleTurn, positive
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,15 @@ def rows(path: Path) -> tuple[Row, ...]:
     """Questions and their numbers; raises ValueError with the line of what is wrong."""
     if not path.is_file():
         raise ValueError(f"there is no file {path.absolute()}: `data` is the folder with GSM8K's train.jsonl and test.jsonl")
-    found = []
-    for line, text in enumerate(path.read_bytes().splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{path}:{line}: no JSON ({error}): each line is one object, whole") from error
-        for name in ("question", "answer"):
-            if not isinstance(row, dict) or not isinstance(row.get(name), str) or not row[name].strip():
-                raise ValueError(f"{path}:{line}: no text named {name!r}: each line is {{\"question\": ..., \"answer\": ...}}")
-        answer = number(final_answer(row["answer"]))
-        if answer is None:
-            raise ValueError(f"{path}:{line}: the answer does not end with #### and a number, but with {row['answer'][-40:]!r}")
-        found.append((row["question"].strip(), answer))
-    if not found:
-        raise ValueError(f"{path} is empty: it should hold one problem a line")
-    return tuple(found)
+    return tuple(map(worked, reading.rows(path)))
+
+
+def worked(placed: reading.Placed) -> Row:
+    """A question and the number that its worked answer ends with."""
+    row = reading.row_of(placed, "question", "answer", ())
+    if not isinstance(row.question, str) or not isinstance(row.answer, str):
+        raise ValueError(f"{placed[0]}: question and answer are texts, not {row.question!r} and {row.answer!r}")
+    answer = number(final_answer(row.answer))
+    if answer is None:
+        raise ValueError(f"{placed[0]}: the answer does not end with #### and a number, but with {row.answer[-40:]!r}")
+    return Row(row.question.strip(), answer)

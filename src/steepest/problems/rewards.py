@@ -14,14 +14,19 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import connection
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..core.problem import finite
 
-Reward = Callable[..., float]  # (prompt, completion, answer) -> how good the completion is
+
+class Reward(Protocol):
+    """(prompt, completion, answer, and further columns by their names) -> how good the completion is."""
+
+    def __call__(self, *args: Any, **columns: Any) -> float: ...
+
 
 # ------------------------------------------------------------------------------------ calls that may fail
 
