@@ -31,6 +31,8 @@ def all_problems() -> dict[str, str]:
     bases: dict[str, list[str]] = {name: ["Problem"] for name in ("Language", "Pool", "Control")}
     found: dict[str, str] = {}
     for module in pkgutil.iter_modules([str(HOME / "problems")]):
+        if module.ispkg:  # parts of problems: rewards, the sandbox
+            continue
         for node in ast.parse((HOME / "problems" / f"{module.name}.py").read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 bases[node.name] = [ast.unparse(base).split("[")[0].split(".")[-1] for base in node.bases]
