@@ -19,7 +19,8 @@ from steepest.evidence.run import described
 from steepest.losses import Loss, clip
 from steepest.models.control import control_critic, control_policy
 from steepest.models.distributions import Bernoullis, Categorical, Categoricals
-from steepest.models.networks import Network, conv, mlp
+from steepest.models.hyper import Written
+from steepest.models.networks import Network, conv, hyper, mlp
 from steepest.models.spaces import normalizer, views
 from steepest.problems.control import CartPole
 from steepest.systems.on_policy.ppo import ppo
@@ -132,7 +133,7 @@ class Shown(Control):
 
 
 @pytest.mark.parametrize("space", [Discrete(3), Box(-1, 1, (2,)), MultiDiscrete([2, 3]), MultiBinary(3)], ids=str)
-@pytest.mark.parametrize("network", [None, conv(width=8), mlp(width=8)], ids=["usual", "conv", "mlp"])
+@pytest.mark.parametrize("network", [None, conv(width=8), mlp(width=8), hyper(width=8)], ids=["usual", "conv", "mlp", "hyper"])
 def test_every_network_meets_every_action_space(network, space):
     problem = Shown(NESTED, space)
     policy = control_policy(problem, Stream(0), model=network)
@@ -166,6 +167,35 @@ def test_conv_reads_bytes_with_channels_at_either_end():
 def test_conv_refuses_what_it_cannot_see(space, said):
     with pytest.raises(ValueError, match=said):
         control_policy(Shown(space, Discrete(2)), Stream(0), model=conv())
+
+
+def test_the_layers_of_a_hypernetwork_are_ordinary_ones_with_the_weights_that_it_writes():
+    """Bug that it catches: a net that goes on with the weights that were written before its writer learned."""
+    with Stream(5).fork():
+        trunk = Written(6, width=4, depth=3, hidden=8)
+    x = torch.randn(2, 5, 6, generator=Stream(1).torch())
+    for _ in range(2):
+        h = trunk.first(x).tanh()
+        layers = trunk.written.write(torch.tensor([0]))
+        for weight, bias in layers:
+            h = (h @ weight[0] + bias[0]).tanh()
+        assert len(layers) == 3
+        assert torch.allclose(trunk(x), h, atol=1e-6)
+        trunk(x).square().sum().backward()
+        with torch.no_grad():
+            for p in trunk.parameters():
+                p.sub_(0.1 * p.grad)
+        assert not torch.allclose(trunk(x), h, atol=1e-3)
+
+
+def test_a_deeper_hypernetwork_has_no_more_to_learn():
+    two, five = (sum(p.numel() for p in Written(6, width=8, depth=depth, hidden=8).parameters()) for depth in (2, 5))
+    assert two == five
+
+
+def test_a_hypernetwork_refuses_a_single_layer():
+    with pytest.raises(ValueError, match="depth must be at least 2, not 1"):
+        hyper(depth=1)
 
 
 def test_the_network_of_a_size_is_the_usual_one_of_that_size():
@@ -246,6 +276,9 @@ def test_parts_inside_a_system_on_one_line():
         build_system("trpo(model=gruu(width=8))")
 
 
-def test_systems_with_a_network_conform():
-    make = partial(ppo, envs=2, horizon=8, minibatches=2, epochs=1, model=mlp(width=8))
+@pytest.mark.parametrize("network", [mlp(width=8), hyper(width=8, hidden=4)], ids=["mlp", "hyper"])
+@pytest.mark.parametrize("system", [ppo, vpg, trpo])
+def test_systems_with_a_network_conform(system, network):
+    sizes = {"minibatches": 2, "epochs": 1} if system is ppo else {"critic_minibatches": 2, "critic_epochs": 1}
+    make = partial(system, envs=2, horizon=8, **sizes, model=network)
     assert check_system(make, CartPole, fresh=False)[-1] == "resume is bitwise"

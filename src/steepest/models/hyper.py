@@ -1,4 +1,4 @@
-"""Many small policies whose weights one network writes, and environments as such a population meets them."""
+"""Networks whose weights another network writes: one of them, or many small policies, and environments as those meet them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..core.stream import Stream
 from .build import critic_for, policy_for
 from .control import CategoricalPolicy, ControlCritic, ControlPolicy, GaussianPolicy, Sampler, control_critic
 from .moments import Normalizer
+from .network import Headed, Network, at_least, linear
 from .stateful import Seen, chooses
 
 Shape = tuple[int, ...]
@@ -229,6 +230,49 @@ class Hyper(Many):
         z = self.decode(self.norm(torch.stack(h, 1)))
         weight = self.weight(z).unflatten(-1, (self.tile, self.tile)) * (2 / units[..., :1, None]).sqrt()
         return weight, (0.2 * self.bias(z)).tanh()
+
+
+class Written(nn.Module):
+    """A tanh layer of its own, which reads the observation, then layers that a hypernetwork writes: [..., O] -> [..., width].
+
+    Ha, Dai and Le, HyperNetworks, 2016, sec. 3.1: a static hypernetwork, which knows of a layer what it is and where, so that all
+    layers are made of the same parameters. arXiv:1609.09106
+    """
+
+    def __init__(self, inputs: int, *, width: int, depth: int, hidden: int):
+        super().__init__()
+        self.features, self.first = width, linear(inputs, width)
+        self.written = Hyper(width, width, ((width,) * (depth - 1),), hidden=hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).tanh()
+        one = torch.zeros(1, dtype=torch.long, device=h.device)
+        rows = h.reshape(-1, self.features)
+        return self.written.run(rows, one.expand(len(rows)), one, self.written.write(one)).tanh().view(h.shape)
+
+
+@dataclass(frozen=True)
+class HyperNetwork(Network):
+    width: int
+    depth: int
+    hidden: int
+
+    def __post_init__(self) -> None:
+        at_least(1, width=self.width, hidden=self.hidden)
+        at_least(2, depth=self.depth)
+
+    def net(self, space: Any, outputs: int, gain: float) -> nn.Module:
+        return Headed(Written(flat_size(space), width=self.width, depth=self.depth, hidden=self.hidden), outputs, gain)
+
+
+def hyper(*, width: int = 64, depth: int = 2, hidden: int = 16) -> Network:
+    """tanh layers whose weights one small network writes: see `Written`.
+
+    width   units of a hidden layer
+    depth   hidden layers that are written, at least 2; the layer before them and the head have weights of their own
+    hidden  numbers that stand for a layer in the network that writes
+    """
+    return HyperNetwork(width, depth, hidden)
 
 
 class Apart(Many):
