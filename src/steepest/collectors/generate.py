@@ -55,6 +55,44 @@ def answers(state: State, problem: Language, asked: Prompts, rng: Stream) -> Bat
     return Batch(obs=obs, action=tokens, logp=None, reward=reward, mask=mask, key=asked.key.to(device), info=info)
 
 
+def recognised(gather: Gather = generate) -> Gather:
+    """The same answers, and ``info["kind"]`` [N]: which of those to one prompt are the same answer, as the problem reads them."""
+
+    def kept(*, prompts: int, group: int) -> Collect:
+        collect = gather(prompts=prompts, group=group)
+
+        def recognise(state: State, problem: Language, rng: Stream) -> Batch:
+            batch = collect(state, problem, rng)
+            kind = problem.kinds(asked_of(batch), batch.action.cpu(), batch.mask.cpu())
+            return batch.having(info={**batch.info, "kind": kind.to(batch.mask.device)})
+
+        return recognise
+
+    return kept
+
+
+def beside_reference(gather: Gather = generate) -> Gather:
+    """The same answers, and ``info["reference_score"]`` [N]: the score of one answer of the State's frozen `reference` to the same
+    prompt, for each."""
+
+    def kept(*, prompts: int, group: int) -> Collect:
+        collect = gather(prompts=prompts, group=group)
+
+        def both(state: State, problem: Language, rng: Stream) -> Batch:
+            batch = collect(state, problem, rng)
+            other = answers(State(policy=state.reference), problem, asked_of(batch), rng / "reference")
+            return batch.having(info={**batch.info, "reference_score": other.score})
+
+        return both
+
+    return kept
+
+
+def asked_of(batch: Batch) -> Prompts:
+    """The prompts that a batch of answers answers, row by row."""
+    return Prompts(batch.obs["ids"].cpu(), batch.obs["mask"].cpu(), batch.key.cpu())
+
+
 def joined(*batches: Batch) -> Batch:
     """The rows of several batches of answers, one below the other: prompts are padded on the left, answers on the right.
 

@@ -90,6 +90,11 @@ class Language(Problem):
         """What `score` says, and numbers that the step reports: how many calls of a reward function failed, for one."""
         return self.score(prompts, tokens, mask), {}
 
+    def kinds(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Which answer each one gives [N] long: to one prompt, equal numbers are equal answers. Here every token counts; a problem
+        that can read its answers looks at what they say alone."""
+        return tokens.masked_fill(mask == 0, -1).unique(dim=0, return_inverse=True)[1]
+
     def check_room(self, room: int) -> None:
         """Raise ValueError if a prompt that is known beforehand and `max_new` exceed a context of `room` tokens."""
 

@@ -50,6 +50,9 @@ class Fixed(Pool):
     def score(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.grade(prompts, tokens, mask)[0]
 
+    def kinds(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.problem.kinds(self.original(prompts), tokens, mask)
+
     def hint(self, prompts: Prompts, level: float | Tensor) -> Prompts:
         """As the problem's own `hint`, where it has one."""
         problem: Any = self.problem

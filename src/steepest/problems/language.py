@@ -167,6 +167,10 @@ class ModeLottery(Symbolic):
         accepted = (ZERO + self.said_by(strategy, prompts.key) == digit[:, None]).any(1)
         return (accepted & (name >= self.symbol("S0")) & (end == END)).float()
 
+    def kinds(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Which strategy is named."""
+        return tokens[:, 0]
+
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         prompts = self.prompts(count, generator)
         strategy = random(4, (count, 1), generator)
@@ -242,6 +246,10 @@ class ChainSum(Symbolic):
             float(re.fullmatch(rf"(?:n|c(?:\d\.*){{{k}}}s){total}\$~*", text) is not None)
             for text, total, k in zip(texts, totals, lengths, strict=True)
         ])  # fmt: skip
+
+    def kinds(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The token before the end token, which is the digit said; of an answer that was cut off, its last."""
+        return tokens.gather(1, (mask.sum(1, keepdim=True).long() - 2).clamp(min=0)).squeeze(1)
 
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         length = 2 + random(self.width - 1, (count,), generator)
