@@ -2,15 +2,17 @@
 
 from functools import partial
 
+from ...core.stream import Stream
 from ...problems.language import ChainSum
 from ...systems.reasoning.gfpo import gfpo
 from ...systems.reasoning.grpo import grpo
-from ..claim import Claim, final, Run
+from ..claim import Claim, Run
 
 
 def shortness(run: Run) -> float:
     """Tokens saved, with a tenth of accuracy worth one token: to say less and less rightly is no gain."""
-    return 10 * final("accuracy")(run) - final("length")(run)
+    found = run.problem.evaluate(run.state.policy, Stream(run.seed, "evaluate"))
+    return 10 * found["accuracy"] - found["length"]
 
 
 claim = Claim(

@@ -30,7 +30,7 @@ def believed(state: State, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 claim = Claim(
-    says="With one item of the rubric judged at random and with little confidence, weighing by confidence learns sums of 3 to 6 digits better than the plain mean of the items.",
+    says="With an item judged at random, weighing a rubric by confidence learns sums of 3 to 6 digits better than its plain mean.",
     problem=partial(AddCliff),
     ours=partial(grape, rubric=doubted, kl=0.0, lr=3e-4, prompts=16, group=8),
     baseline=partial(grape, rubric=believed, kl=0.0, lr=3e-4, prompts=16, group=8),

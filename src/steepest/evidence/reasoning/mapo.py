@@ -17,7 +17,7 @@ claim = Claim(
     steps=100,
     seeds=5,
     tried=(
-        "Nothing was tuned: the learning rate is the one that the claim of grpo found best for the baseline, and the number of steps "
-        "was fixed before the first run."
+        "Nothing was tuned: the learning rate is the one that the claim of grpo found best for the baseline; steps were fixed before "
+        "the first run."
     ),
 )

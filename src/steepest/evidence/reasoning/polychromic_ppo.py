@@ -8,7 +8,7 @@ from ...systems.reasoning.polychromic_ppo import polychromic_ppo
 from ..claim import Claim, final
 
 claim = Claim(
-    says="Trained on what sets of answers earn together, the policy succeeds more often at least once in 16 attempts than with GRPO.",
+    says="Trained on what sets of answers earn, the policy succeeds more often at least once in 16 attempts than with GRPO.",
     problem=partial(ModeLottery),
     ours=partial(polychromic_ppo, lr=2e-4, prompts=16, group=8),
     baseline=partial(grpo, kl=0.0, lr=2e-4, prompts=16, group=8),

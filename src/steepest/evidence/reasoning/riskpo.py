@@ -17,7 +17,7 @@ claim = Claim(
     steps=150,
     seeds=5,
     tried=(
-        "Nothing was tuned: the learning rate is the one that the specification measured GRPO's collapse with, bundle, quantiles and "
-        "tail are the authors'. Steps were fixed before the first run."
+        "Nothing was tuned: the learning rate is the one that the specification measured GRPO's collapse with; bundle, quantiles "
+        "and tail are the authors'. Steps were fixed before the first run."
     ),
 )

@@ -2,10 +2,10 @@
 
 Paper.  Han et al., COPO: Consistency-Aware Policy Optimization, 2025. arXiv 2508.04138.
 Claim.  Learning also from groups that agree, in which GRPO's advantages vanish, gives more accurate answers.
-Idea.   w clip(rho, A_group) + (1 - w) clip(rho, A_prompt),  w = sigmoid(k (H - b)), H the answers' entropy; 0 where A_group is
+Idea.   w clip(rho, A_group) + (1 - w) clip(rho, A_prompt);  w = sigmoid(k (H - b)), H the answers' entropy; 0 if A_group is
 State.  as grpo
-Note.   The authors' code has this as its recommended mode ("soft", and "forced" where a group agrees); the others are not built. Nor
-        is the third bound on the ratio, against advantages below 0, which the code has from verl.
+Note.   The authors' code has this as its recommended mode ("soft", and "forced" where a group agrees); the others are not built.
+        Nor is the third bound on the ratio, against advantages below 0, which the code has from verl.
 """
 
 from __future__ import annotations
