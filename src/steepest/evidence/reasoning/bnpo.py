@@ -23,7 +23,7 @@ claim = Claim(
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=16, group=8),
     measure=steadiness,
     unit="minus the logarithm of the gradient norm's standard deviation over its mean, over training",
-    steps=100,
+    steps=60,
     seeds=5,
     figure="grad_norm",
     tried=(

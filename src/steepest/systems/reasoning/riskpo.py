@@ -45,13 +45,15 @@ def spread(x: Tensor, dim: int) -> Tensor:
 
 def at_risk(state: State, batch: Batch, *, bundle: int, group: int, levels: tuple[float, float], tail: float) -> Tensor:
     paper = papers(batch.score, bundle=bundle, group=group)
-    low, high = state.quantiles.read(paper)
+    quantiles: Any = state.quantiles
+    low, high = quantiles.read(paper)
     short = mixed_value_at_risk(paper, low, high, levels=levels, tail=tail) / spread(paper, 1)
     return (short[:, None] / spread(batch.score.view(-1, bundle, group), 2)).view(-1, 1)
 
 
 def track(state: State, batch: Batch, *, bundle: int, group: int) -> None:
-    state.quantiles.write(papers(batch.score, bundle=bundle, group=group))
+    quantiles: Any = state.quantiles
+    quantiles.write(papers(batch.score, bundle=bundle, group=group))
 
 
 @extends(grpo, without=("credit", "after", "select"))
