@@ -88,6 +88,21 @@ def beside_reference(gather: Gather = generate) -> Gather:
     return kept
 
 
+def of_reference(gather: Gather = generate) -> Gather:
+    """Answers of the State's frozen `reference` instead of the policy, with the log-probabilities that they had there."""
+
+    def kept(*, prompts: int, group: int) -> Collect:
+        collect = gather(prompts=prompts, group=group)
+
+        def elsewhere(state: State, problem: Language, rng: Stream) -> Batch:
+            actor = State(policy=state.reference)
+            return remembered(actor, collect(actor, problem, rng))
+
+        return elsewhere
+
+    return kept
+
+
 def asked_of(batch: Batch) -> Prompts:
     """The prompts that a batch of answers answers, row by row."""
     return Prompts(batch.obs["ids"].cpu(), batch.obs["mask"].cpu(), batch.key.cpu())

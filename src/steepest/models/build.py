@@ -92,6 +92,11 @@ def network(model: Any) -> Network | None:
     )
 
 
+def as_it_began(state: State, problem: Any, rng: Stream) -> nn.Module:
+    """A frozen copy of the policy, for `core.system.holding`: a `reference` of systems whose parent keeps none."""
+    return copy.deepcopy(state.policy).requires_grad_(False).eval()
+
+
 @singledispatch
 def experience_for(problem: Any, rng: Stream, envs: int) -> dict[str, nn.Module]:
     """What a collector of `collectors.experience` keeps in State from one step to the next, by name."""

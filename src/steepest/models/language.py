@@ -134,6 +134,14 @@ class LanguageModel(nn.Module):
         logits = self.model(**inputs, use_cache=False).logits[:, -keep:-1]
         return logits.float() / self.temperature
 
+    def log_partition(self, obs: Obs) -> Tensor:
+        """Logarithm of the sum of the exponentiated logits of an answer's first token [N]: their soft maximum."""
+        first = torch.full_like(obs["ids"][:, :1], self.pad)
+        if self.fast:
+            x = decoder.hidden(self.model.model, obs, first, torch.ones_like(first, dtype=torch.float32))
+            return (self.model.lm_head(x).float() / self.temperature).logsumexp(-1)
+        return self.logits(obs, first).squeeze(1).logsumexp(-1)
+
     def check_room(self, obs: Obs, new: int) -> None:
         room = getattr(self.model.config, "max_position_embeddings", None)
         if room is not None and obs["ids"].shape[1] + new > room:
@@ -191,6 +199,24 @@ class TokenValue(nn.Module):
             return scatter(self.head(decoder.hidden(self.trunk, obs, action, mask)).squeeze(1).float(), made)
         states = self.trunk(**whole(obs, action, self.trunk), use_cache=False).last_hidden_state
         return self.head(states[:, -action.shape[1] - 1 : -1]).squeeze(2).float().where(made, 0.0)
+
+
+class SoftValue(nn.Module):
+    """The policy as its own critic: with logits for soft action values, their soft maximum is the value of where they are said.
+
+    It is that of the first token, less what the frozen reference says of the same prompt, so that it starts at 0; it learns with
+    the policy, whose parameters it shares.
+    """
+
+    def __init__(self, policy: LanguageModel, reference: LanguageModel):
+        super().__init__()
+        self.policy, self.reference = policy, reference
+
+    def value(self, obs: Obs, action: Tensor, mask: Tensor) -> Tensor:
+        """The same at all decisions of an answer [N, T]."""
+        with torch.no_grad():
+            start = self.reference.log_partition(obs)
+        return (self.policy.log_partition(obs) - start)[:, None].expand_as(mask)
 
 
 class Decoding:

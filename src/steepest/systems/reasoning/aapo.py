@@ -10,20 +10,19 @@ Note.   The reference answers anew in every step, as in the authors' code, which
 
 from __future__ import annotations
 
-import copy
 import warnings
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...collectors.generate import Gather, beside_reference, generate
 from ...core.batch import Batch
 from ...core.state import State
-from ...core.stream import Stream
 from ...core.system import System, extends, holding
 from ...credit import group_relative
 from ...losses import Reduce, reinforce, token_mean
+from ...models.build import as_it_began
 from .grpo import grpo
 
 
@@ -35,10 +34,6 @@ def beyond_reference(state: State, batch: Batch, *, low: float, high: float) -> 
         )  # fmt: skip
     gained = (batch.score - batch.info["reference_score"]).clamp(-low, high)
     return (group_relative(batch.score, batch.key, eps=1e-4) + gained)[:, None]  # <- the idea
-
-
-def as_it_began(state: State, problem: Any, rng: Stream) -> nn.Module:
-    return copy.deepcopy(state.policy).requires_grad_(False).eval()
 
 
 @extends(grpo, without=("credit", "loss", "clip_range", "kl"))
