@@ -3,5 +3,6 @@
 from .average import Average
 from .replay import Replay
 from .table import Table
+from .tracker import Bandit, Tracker
 
-__all__ = ["Average", "Replay", "Table"]
+__all__ = ["Average", "Bandit", "Replay", "Table", "Tracker"]

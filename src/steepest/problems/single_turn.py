@@ -113,6 +113,11 @@ class SingleTurn(Pool):
         """The questions of those rows of `train`, which are their keys."""
         return self.asked([self.train[k].question for k in index.tolist()], index)
 
+    @functools.cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of each prompt [size]."""
+        return torch.tensor([len(tokens) for tokens in self.encoded([row.question for row in self.train])])
+
     def check_room(self, room: int) -> None:
         """Only what could be too long is cut into tokens: no text has more of them than bytes."""
         for split in ("train", "test"):
