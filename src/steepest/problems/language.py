@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -56,6 +56,10 @@ class AddCliff(Symbolic):
     @property
     def longest(self) -> int:
         return self.width if self.most is None else self.most
+
+    @property
+    def lesson(self) -> str:
+        return repr(replace(self, least=1, most=None, tests=1))  # the teacher asks all lengths, whichever are trained then
 
     @property
     def max_new(self) -> int:  # type: ignore[override]
