@@ -59,6 +59,11 @@ class Fixed(Pool):
         told = problem.hint(self.original(prompts), level)
         return Prompts(told.ids, told.mask, prompts.key)
 
+    def demonstrate(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """As the problem's own `demonstrate`, where it has one."""
+        problem: Any = self.problem
+        return problem.demonstrate(self.original(prompts))
+
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:
         return self.problem.evaluate(policy, rng)
 

@@ -157,6 +157,15 @@ class SingleTurn(Pool):
     def score(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.grade(prompts, tokens, mask)[0]
 
+    def demonstrate(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """The answers that the data hold, each with its end token: tokens [N, M] and mask [N, M]."""
+        words = self.tokenizer
+        rows = [words(self.train[k][1], add_special_tokens=False)["input_ids"] + [words.eos_token_id] for k in prompts.key.tolist()]
+        length = torch.tensor([len(row) for row in rows])
+        mask = (torch.arange(int(length.max())) < length[:, None]).float()
+        said = torch.tensor([token for row in rows for token in row])
+        return torch.full(mask.shape, words.pad_token_id).masked_scatter(mask > 0, said), mask
+
     def answers(self, policy: Any, rows: Sequence[Row], rng: Stream, *, greedy: bool) -> tuple[list[str], Tensor, Tensor]:
         """The policy's answers: texts, their lengths in tokens [N], and whether each was cut off before its end token [N]."""
         device = next(policy.parameters()).device

@@ -62,6 +62,11 @@ class Symbolic(Language):
     def score(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
         return same(tokens, mask, self.right(prompts.key))
 
+    def demonstrate(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """Right answers: tokens [N, M] and mask [N, M]."""
+        right = self.right(prompts.key)
+        return right, upto_end(right)
+
     def answered(self, policy: Any, prompts: Prompts, rng: Stream, *, greedy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [N, T], mask [N, T] and score [N] of the policy's answers."""
         device = next(policy.parameters()).device
