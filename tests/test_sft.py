@@ -45,9 +45,13 @@ def test_a_demonstration_is_right_and_ends(problem):
     assert bool((tokens.gather(1, last) == problem.tokenizer.eos_token_id).all())
 
 
+def same_text(question, text, answer):
+    return float(text == answer)
+
+
 def test_those_of_a_data_set_are_its_answers():
     rows = (("1+1", "2"), ("two", "zwei"), ("three words", "drei kurze Worte"))
-    problem = Questions(train=rows, test=rows, reward=lambda question, text, answer: float(text == answer), max_new=20)
+    problem = Questions(rows, same_text, max_new=20)
     asked = problem.pick(torch.tensor([2, 0, 1]))
     tokens, mask = problem.demonstrate(asked)
     assert problem.read(tokens, mask) == ["drei kurze Worte", "2", "zwei"]

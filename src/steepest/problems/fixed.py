@@ -59,6 +59,12 @@ class Fixed(Pool):
         told = problem.hint(self.original(prompts), level)
         return Prompts(told.ids, told.mask, prompts.key)
 
+    @property
+    def category_of(self) -> Tensor:
+        """As the problem's own `category` of each prompt [size], where it has one."""
+        problem: Any = self.problem
+        return problem.category(self.drawn.key)
+
     def demonstrate(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """As the problem's own `demonstrate`, where it has one."""
         problem: Any = self.problem

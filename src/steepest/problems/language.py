@@ -71,6 +71,10 @@ class AddCliff(Symbolic):
         digits = digits.where(torch.arange(self.width)[:, None] < length[:, None, None], 0).flatten(1)
         return self.written(packed(digits) + 10 ** (2 * self.width) * length)
 
+    def category(self, key: Tensor) -> Tensor:
+        """Which length each prompt has, from 0 for the shortest that is trained [N]."""
+        return key // 10 ** (2 * self.width) - self.least
+
     def written(self, key: Tensor, level: float | Tensor = 0.0) -> Prompts:
         """The prompts of keys; of the sum's digits the share `level` (one number, or [N]) is told."""
         length, blank = key // 10 ** (2 * self.width), self.symbol("_")

@@ -159,8 +159,8 @@ class SingleTurn(Pool):
 
     def demonstrate(self, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """The answers that the data hold, each with its end token: tokens [N, M] and mask [N, M]."""
-        words = self.tokenizer
-        rows = [words(self.train[k][1], add_special_tokens=False)["input_ids"] + [words.eos_token_id] for k in prompts.key.tolist()]
+        words, texts = self.tokenizer, [str(self.train[k].answer) for k in prompts.key.tolist()]
+        rows = [row + [words.eos_token_id] for row in words(texts, add_special_tokens=False)["input_ids"]]
         length = torch.tensor([len(row) for row in rows])
         mask = (torch.arange(int(length.max())) < length[:, None]).float()
         said = torch.tensor([token for row in rows for token in row])

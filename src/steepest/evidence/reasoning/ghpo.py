@@ -21,4 +21,8 @@ claim = Claim(
         "tuned: whether it moves at all depends on a right answer, not on the rate. A cliff at 7 digits and one at 4 (300 steps "
         "of warm-up) were too far: even with three quarters told nobody was right."
     ),
+    why=(
+        "Written after the run: four of five seeds had begun to answer without hints after 80 steps, at .008 to .023, GRPO none; but "
+        "the steps were fixed on one seed, 100, which is .45 after 160 and lucky: the others start its climb later."
+    ),
 )
