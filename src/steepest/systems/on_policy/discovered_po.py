@@ -4,7 +4,7 @@ Paper.  Lu, Kuba, Letcher, Metz, Schroeder de Witt and Foerster, Discovered Poli
 Claim.  With the hyper-parameters of PPO it earns at least what PPO does.
 Idea.   maximise E [r A - f(r, A)], f = relu(x - a tanh(x / a)) of x = (r - 1) A where A >= 0, of x = A log r with b where A < 0
 State.  as ppo
-Note.   The meta-learned drift itself (LPO) is not built. alpha and beta presume advantages of unit scale; they are standardised
+Note.   The meta-learned drift itself is `lpo`'s. alpha and beta presume advantages of unit scale; they are standardised
         over the batch, the authors' code does it in each minibatch.
 """
 
