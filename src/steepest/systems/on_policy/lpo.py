@@ -115,7 +115,6 @@ def lpo(
         for p, up in zip(weights, rise, strict=True):
             p.grad = -up
         optimizer.step()
-        earned = torch.cat([tried.plus, tried.minus])
-        return {"return": float(earned.mean()), "best": float(earned.max())}
+        return {"return": float(torch.cat([tried.plus, tried.minus]).mean())}
 
     return System(init, collect, learn)
