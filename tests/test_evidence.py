@@ -9,7 +9,7 @@ import pytest
 from steepest.core import train
 from steepest.evidence import Run, tail
 from steepest.evidence.parallel import RunFailed, scatter
-from steepest.evidence.run import Job, described, plain, reproduce, run_one, write
+from steepest.evidence.run import Job, arm, described, plain, reproduce, run_one, write
 from steepest.evidence.statistics import t_interval
 
 from . import claims
@@ -28,8 +28,8 @@ def test_a_claim_that_holds_is_shown(outcome):
 
 
 def test_the_values_are_those_of_a_plain_loop(outcome):
-    for arm, lr in ((outcome.ours, 0.3), (outcome.baseline, 1e-6)):
-        for seed, value in enumerate(arm.values):
+    for side, lr in ((outcome.ours, 0.3), (outcome.baseline, 1e-6)):
+        for seed, value in enumerate(side.values):
             problem = Arms(questions=3)
             state = [r.state for r in train(toy(lr=lr), problem, steps=8, seed=seed)][-1]
             assert value == claims.likelihood(Run(seed, [], state, problem))
@@ -76,6 +76,25 @@ def test_long_curves_are_averaged():
     assert len(curve) == 40
     assert curve[0] == pytest.approx((2.0, sum(rows[:3]) / 3))  # 100 = 20 pieces of 3, then 20 of 2
     assert curve[-1] == pytest.approx((99.5, sum(rows[-2:]) / 2))
+
+
+def test_curves_of_seeds_that_report_at_other_steps_stand_at_all_their_steps():
+    """Bug that it catches: a claim whose seeds end their episodes at other steps, which had no curves at all."""
+    one, two = [(1.0, 10.0), (3.0, 30.0), (4.0, 0.0)], [(2.0, 5.0), (4.0, 7.0), (6.0, 9.0)]
+    rows = [{"value": 0.0, "curve": curve} for curve in (one, two)]
+    found = arm(partial(toy), 6, rows)
+    assert found.curve_steps == [1, 2, 3, 4, 6]
+    assert found.curves == [[10, 20, 30, 0, None], [None, 5, 6, 7, 9]]
+    same = arm(partial(toy), 6, [rows[0], rows[0]])
+    assert (same.curve_steps, same.curves) == ([1, 3, 4], [[10, 30, 0], [10, 30, 0]])
+    assert arm(partial(toy), 6, [rows[0], {"value": 0.0, "curve": []}]).curve_steps == []
+
+
+def test_a_figure_that_is_not_finite_breaks_its_own_curve_alone():
+    rows = [{"value": 0.0, "curve": curve} for curve in ([(1.0, 1.0), (2.0, float("nan")), (3.0, 3.0)], [(1.0, 2.0), (2.5, 5.0)])]
+    found = arm(partial(toy), 3, rows)
+    assert found.curve_steps == [1, 2, 2.5, 3]
+    assert found.curves == [[1, None, None, 3], [2, 4, 5, None]]
 
 
 def test_a_margin_must_be_exceeded(outcome):

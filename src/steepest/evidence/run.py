@@ -44,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm over all seeds. `curves` are [seeds][points] of the claim's figure at `curve_steps`."""
+    """One arm over all seeds. `curves` are [seeds][points] of the claim's figure at `curve_steps`, None where there is none."""
 
     system: str
     options: dict[str, Any]
@@ -168,11 +168,21 @@ def run_one(job: Job, tell: Callable[[Progress], None]) -> dict[str, Any]:
 
 def arm(system: partial[Any], steps: int, results: list[dict[str, Any]]) -> Arm:
     name, options = described(system)
-    curves = [r["curve"] for r in results]
-    # systems that report now and then may do so at other steps on another seed: then there is no common curve
-    at = [step for step, _ in curves[0]] if len({tuple(step for step, _ in c) for c in curves}) == 1 else []
-    drawn = [[float(f"{y:.4g}") if math.isfinite(y) else None for _, y in curve] for curve in curves] if at else []
+    at, curves = together([r["curve"] for r in results])
+    drawn = [[float(f"{y:.4g}") if math.isfinite(y) else None for y in curve] for curve in curves]
     return Arm(name, options, steps, [r["value"] for r in results], at, drawn)  # type: ignore[arg-type]
+
+
+def together(curves: list[list[tuple[float, float]]]) -> tuple[list[float], list[list[float]]]:
+    """Curves of (step, figure) at the steps at which any of them has a point: the steps, and a row for each curve.
+
+    Between its own points a curve is a straight line, before the first and after the last it is NaN: systems that report now and
+    then do so at other steps on another seed. Nothing where a curve has no point at all.
+    """
+    if not all(curves):
+        return [], []
+    at = sorted({step for curve in curves for step, _ in curve})
+    return at, [np.interp(at, *zip(*curve, strict=True), left=math.nan, right=math.nan).tolist() for curve in curves]
 
 
 def described(made: partial[Any]) -> tuple[str, dict[str, Any]]:
