@@ -1,5 +1,5 @@
 /* What steepest does natively: multi-layer perceptrons and their gradients, two distributions over actions, Adam, and the library's
-   own environments. Python passes addresses of contiguous arrays that it owns and keeps; nothing here outlives a call.
+   own environments; and the layers of small decoders of text (text.h). Python passes addresses of contiguous arrays that it owns and keeps; nothing here outlives a call.
 
    Everything has a twin in Python that says what it computes: models/control.py, models/distributions.py, torch's Adam and
    problems/control.py. Results depend on the instruction set, and on nothing else. */
@@ -7,11 +7,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define VERSION 2 /* of the interface; core/native.py asks for the same */
+#define VERSION 3 /* of the interface; core/native.py asks for the same */
 #define LAYERS 16
 #define ROWS 64   /* of a block that goes through all layers while it is in the first cache */
 #define SLICE 128 /* of a product's depth, where columns are padded */
@@ -50,6 +51,25 @@ typedef struct {
     void (*adam)(const Adam *, long, float *, float *, float *, float *, double, float);
 } Kernels;
 
+/* Attention of texts, of which several may share what stands before them: see `attend` in text_calls.h */
+#define SPAN 6
+typedef struct {
+    long heads, keys, depth, longest; /* heads of queries, heads of keys and values, numbers of each, keys that a query sees at most */
+    float scale;
+} Attention;
+
+typedef struct {
+    void (*rms)(long, long, float, const float *, const float *, float *, float *);
+    void (*rms_back)(long, long, const float *, const float *, const float *, const float *, float *, float *);
+    void (*turn)(long, long, long, float, const float *, const float *, float *);
+    void (*gate)(long, const float *, const float *, float *);
+    void (*gate_back)(long, const float *, const float *, const float *, float *, float *);
+    void (*attend)(const Attention *, long, const int64_t *, const float *, const float *, const float *, const float *,
+                   const float *, float *, float *, float *);
+    void (*attend_back)(const Attention *, long, const int64_t *, const float *, const float *, const float *, const float *,
+                        const float *, const float *, float *, float *, float *);
+} Text;
+
 static float *scratch(long count)
 {
     float *found = PyMem_RawMalloc((count ? count : 1) * sizeof(float));
@@ -81,6 +101,7 @@ static long count_theta(const Net *net)
 #define V 4
 #define ISA base
 #include "kernels.h"
+#include "text.h"
 #undef V
 #undef ISA
 
@@ -95,6 +116,7 @@ static long count_theta(const Net *net)
 #pragma GCC target("avx2,fma")
 #endif
 #include "kernels.h"
+#include "text.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
@@ -108,6 +130,7 @@ static long count_theta(const Net *net)
 #define V 16
 #define ISA avx512
 #include "kernels.h"
+#include "text.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
@@ -118,6 +141,7 @@ static long count_theta(const Net *net)
 #endif
 
 static const Kernels *kernels = &kernels_base;
+static const Text *text = &text_base;
 static const char *instructions = "base";
 
 static void choose(void)
@@ -125,9 +149,9 @@ static void choose(void)
 #ifdef X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f"))
-        kernels = &kernels_avx512, instructions = "avx512";
+        kernels = &kernels_avx512, text = &text_avx512, instructions = "avx512";
     else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        kernels = &kernels_avx2, instructions = "avx2";
+        kernels = &kernels_avx2, text = &text_avx2, instructions = "avx2";
 #endif
 }
 
@@ -766,9 +790,12 @@ static PyObject *learn(PyObject *self, PyObject *const *args, Py_ssize_t given)
     Py_END_ALLOW_THREADS return PyLong_FromLong(steps);
 }
 
+#include "text_calls.h"
+
 #define CALL(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {CALL(forward), CALL(backward), CALL(judge), CALL(push), CALL(sample), CALL(roll),
-                                CALL(run),     CALL(learn),    {NULL, NULL, 0, NULL}};
+                                CALL(run),     CALL(learn),    CALL(rms),   CALL(rms_back), CALL(turn), CALL(gate),
+                                CALL(gate_back), CALL(attend), CALL(attend_back), {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_steepest", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__steepest(void)

@@ -7,12 +7,16 @@ have ended leave the batch while the others go on. What the vocabulary makes lar
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from . import stack
+from .stack import Texts
 
 FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles do not depend on the batch
@@ -37,11 +41,13 @@ class Packed:
     ids [M] the tokens; position [M] where each stands in its own text; prompt [N] which of the U distinct
     prompts an answer belongs to; ends [E] the tokens from which something is predicted: the last of each prompt,
     then all of the answers; decision [D] which of those predicts decision d, in the order of ``mask.nonzero()``.
+    Where all prompts are `known` to differ they keep their order.
     """
 
-    def __init__(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor):
+    def __init__(self, obs: dict[str, Tensor], action: Tensor, mask: Tensor, *, known: bool = False):
         real = obs["mask"] > 0
-        unique, self.prompt = torch.unique(obs["ids"].masked_fill(~real, -1), dim=0, return_inverse=True)
+        ids = obs["ids"].masked_fill(~real, -1)
+        unique, self.prompt = (ids, torch.arange(len(ids), device=ids.device)) if known else distinct(ids)
         lengths = (unique >= 0).sum(1)
         width = int(lengths.max())
         unique = unique[:, unique.shape[1] - width :]
@@ -61,26 +67,42 @@ class Packed:
         source[:, 0] = self.prompt
         source[:, 1:][said] = answers - self.asked.count + u
         self.decision = source[mask > 0]
+        self.block = asked, u, n, t
+
+    @cached_property
+    def masks(self) -> tuple[Tensor, Tensor]:
+        """Which keys a prompt's tokens see [..., L, L], and those of an answer [..., T, L + T]."""
+        asked, _, n, t = self.block
+        width = asked.shape[1]
         causal = torch.ones(width, width, dtype=torch.bool, device=asked.device).tril()
         later = torch.ones(t, t, dtype=torch.bool, device=asked.device).tril()
         if self.asked.index is None:
-            self.within = causal
-            self.across = torch.cat([later.new_ones(t, width), later], 1)
-        else:  # a padded query attends to itself, so that its softmax exists
-            alone = torch.eye(width, dtype=torch.bool, device=asked.device)
-            self.within = ((causal & asked[:, None]) | alone)[:, None]  # [U, 1, L, L]
-            before = asked[self.prompt][:, None].expand(n, t, width)
-            self.across = torch.cat([before, later.expand(n, t, t)], 2)[:, None]  # [N, 1, T, L + T]
+            return causal, torch.cat([later.new_ones(t, width), later], 1)
+        # a padded query attends to itself, so that its softmax exists
+        alone = torch.eye(width, dtype=torch.bool, device=asked.device)
+        before = asked[self.prompt][:, None].expand(n, t, width)
+        return ((causal & asked[:, None]) | alone)[:, None], torch.cat([before, later.expand(n, t, t)], 2)[:, None]
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The same for the kernels: prompts, then answers that have tokens."""
+        lengths, many = self.lengths, self.said.lengths
+        starts, none = lengths.cumsum(0) - lengths, torch.zeros_like(lengths)
+        begin = many.cumsum(0) - many + self.asked.count
+        asked = torch.stack([none, none, starts, lengths, starts, lengths], 1)
+        said = torch.stack([starts[self.prompt], lengths[self.prompt], begin, many, begin, many], 1)
+        longest = int((lengths[self.prompt] + many).max())
+        return Texts(torch.cat([asked, said]), longest, self.ends)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Attention of all packed tokens: q [M, H, D], k and v [M, G, D] -> [M, H, D], and the prompts' k and v [U, G, L, D]."""
         m = self.asked.count
         asked_k, asked_v = self.asked.spread(k[:m]), self.asked.spread(v[:m])
-        out = self.asked.gather(attention(self.asked.spread(q[:m]), asked_k, asked_v, self.within))
+        out = self.asked.gather(attention(self.asked.spread(q[:m]), asked_k, asked_v, self.masks[0]))
         if m < len(q):
             keys = torch.cat([asked_k.index_select(0, self.prompt), self.said.spread(k[m:])], 2)
             values = torch.cat([asked_v.index_select(0, self.prompt), self.said.spread(v[m:])], 2)
-            out = torch.cat([out, self.said.gather(attention(self.said.spread(q[m:]), keys, values, self.across))])
+            out = torch.cat([out, self.said.gather(attention(self.said.spread(q[m:]), keys, values, self.masks[1]))])
         return out, asked_k, asked_v
 
 
@@ -89,6 +111,7 @@ class Slots:
 
     def __init__(self, real: Tensor):
         self.rows, self.length = real.shape
+        self.lengths = real.sum(1)
         index = real.flatten().nonzero().squeeze(1)
         self.count = len(index)
         self.index = None if self.count == real.numel() else index
@@ -136,14 +159,14 @@ def finish(layer: Any, x: Tensor, heads: Tensor) -> Tensor:
 
 
 def angles_at(trunk: Any, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the angles of positions [M], each [M, D]."""
     cos, sin = trunk.rotary_emb(x, position[None])
-    return cos[0][:, None], sin[0][:, None]
+    return cos[0], sin[0]
 
 
-def read(trunk: Any, packed: Packed) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+def layers(trunk: Any, packed: Packed, x: Tensor, angles: tuple[Tensor, Tensor]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """States [E, hidden] of ``packed.ends``, and each layer's keys and values of the prompts [U, G, L, D]."""
-    x = trunk.embed_tokens(packed.ids)
-    angles = angles_at(trunk, x, packed.position)
+    angles = (angles[0][:, None], angles[1][:, None])
     prompts = []
     for layer in trunk.layers:
         heads, *prompt = packed.attend(*project(layer, x, angles))
@@ -154,10 +177,32 @@ def read(trunk: Any, packed: Packed) -> tuple[Tensor, list[tuple[Tensor, Tensor]
     return trunk.norm(x), prompts
 
 
-def hidden(trunk: Any, obs: dict[str, Tensor], action: Tensor, mask: Tensor) -> Tensor:
+def read(trunk: Any, packed: Packed, kernels: bool = True) -> Tensor:
+    """States [E, hidden] of ``packed.ends``: by the kernels, if wanted, where they know the layers and the texts are short."""
+    x = trunk.embed_tokens(packed.ids)
+    angles = angles_at(trunk, x, packed.position)
+    known = stack.known(trunk) if kernels else None
+    if known is None or packed.texts.longest > stack.LONGEST:
+        return layers(trunk, packed, x, angles)[0]
+    return stack.read(known, packed.texts, x, angles, lambda x: layers(trunk, packed, x, angles)[0])
+
+
+def hidden(trunk: Any, obs: dict[str, Tensor], action: Tensor, mask: Tensor, *, kernels: bool = True) -> Tensor:
     """The state from which each decision is predicted [D, hidden], in the order of ``mask.nonzero()``."""
     packed = Packed(obs, action, mask)
-    return read(trunk, packed)[0].index_select(0, packed.decision)
+    return read(trunk, packed, kernels).index_select(0, packed.decision)
+
+
+def distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The different rows of [N, L], and for each row which of those it is [N].
+
+    Rows are told apart by a number made of them, which is sorted in a fraction of the time; should two share one, by themselves.
+    """
+    factor = torch.arange(1, 2 * rows.shape[1], 2, device=rows.device) * 0x9E3779B97F4A7C15
+    _, which = torch.unique((rows + 2).mul(factor).sum(1), return_inverse=True)
+    found = rows.new_empty(int(which.max()) + 1, rows.shape[1])
+    found[which] = rows
+    return (found, which) if torch.equal(found.index_select(0, which), rows) else torch.unique(rows, dim=0, return_inverse=True)
 
 
 def token_logp(head: Any, x: Tensor, token: Tensor, temperature: float, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
@@ -181,52 +226,3 @@ def token_logp(head: Any, x: Tensor, token: Tensor, temperature: float, *, entro
         pieces = zip(x.split(size), token.split(size), strict=True)
         out = torch.cat([checkpoint(piece, *p, use_reentrant=False, preserve_rng_state=False) for p in pieces], 1)
     return out[0], out[1] if entropy else None
-
-
-class Decoding:
-    """N answers being written: `logits` [N, V] of the next token, a static cache, and rows that may leave."""
-
-    def __init__(self, model: Any, obs: dict[str, Tensor], max_new: int):
-        self.trunk, self.head = model.model, model.lm_head
-        n, device = len(obs["ids"]), obs["ids"].device
-        first = torch.zeros(n, 1, dtype=torch.long, device=device)
-        packed = Packed(obs, first, torch.ones_like(first))
-        prompt, self.filled = packed.prompt, packed.asked.length
-        ends, prompts = read(self.trunk, packed)
-        self.logits = self.head(ends).index_select(0, prompt)
-
-        def room(x: Tensor) -> Tensor:
-            cache = x.new_empty(n, x.shape[1], self.filled + max_new, x.shape[3])
-            cache[:, :, : self.filled] = x.index_select(0, prompt)
-            return cache
-
-        self.caches = [(room(k), room(v)) for k, v in prompts]
-        self.position = packed.lengths[prompt]
-        self.real: Tensor | None = None  # which cached slots a row may read, where prompts are of unequal length
-        if packed.asked.index is not None:
-            slots = torch.arange(self.filled + max_new, device=device)
-            self.real = (slots >= self.filled - self.position[:, None])[:, None, None]  # [N, 1, 1, S]
-        upto = torch.arange(int(packed.lengths.max()) + max_new, device=device)
-        self.angles = angles_at(self.trunk, ends, upto)
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
-        self.caches = [(k.index_select(0, rows), v.index_select(0, rows)) for k, v in self.caches]
-        self.position = self.position[rows]
-        self.real = None if self.real is None else self.real[rows]
-
-    def step(self, token: Tensor) -> None:
-        """Append token [n] to every row."""
-        x = self.trunk.embed_tokens(token)
-        angles = (self.angles[0][self.position], self.angles[1][self.position])
-        here, upto = self.filled, self.filled + 1
-        real = None if self.real is None else self.real[..., :upto]
-        for layer, (keys, values) in zip(self.trunk.layers, self.caches, strict=True):
-            q, k, v = project(layer, x, angles)
-            keys[:, :, here], values[:, :, here] = k, v
-            # heads that share a key become queries of one head: nothing is repeated
-            q = q.unflatten(1, (k.shape[1], -1))
-            heads = F.scaled_dot_product_attention(q, keys[:, :, :upto], values[:, :, :upto], real)
-            x = finish(layer, x, heads.flatten(1, 2))
-        self.logits = self.head(self.trunk.norm(x))
-        self.filled, self.position = upto, self.position + 1

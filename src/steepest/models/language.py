@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import warnings
 from collections.abc import Iterator
@@ -19,11 +18,9 @@ from transformers.utils import logging
 from ..core.problem import Language
 from ..core.stream import Stream
 from . import decoder
+from .decoding import Obs, parameters, positions
+from .generation import write
 from .warmup import cached
-
-DROP = 0.75  # rows that have ended leave the batch once at most this share goes on: leaving copies the cache
-
-Obs = dict[str, Tensor]
 
 
 class LanguageModel(nn.Module):
@@ -64,40 +61,9 @@ class LanguageModel(nn.Module):
         """Gradients need no training mode; dropout would make the sampler and the trained policy differ."""
         return super().train(False)
 
-    @torch.no_grad()
     def sample(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was produced.
-
-        One uniform number is drawn for each row and step, also of rows that have ended, so that what one row
-        says does not depend on when another one stopped.
-        """
-        n, device = len(obs["ids"]), obs["ids"].device
-        self.check_room(obs, self.max_new)
-        decoding: Any = decoder.Decoding(self.model, obs, self.max_new) if self.fast else Decoding(self.model, obs)
-        tokens = torch.full((n, self.max_new), self.pad, dtype=torch.long, device=device)
-        mask, logp = (torch.zeros(n, self.max_new, device=device) for _ in range(2))
-        rows = torch.arange(n, device=device)  # which answers are being decoded, ...
-        going = torch.ones(n, dtype=torch.bool, device=device)  # ... and which of those have not ended
-        for t in range(self.max_new):
-            log_probs = (decoding.logits.float() / self.temperature).log_softmax(-1)
-            if greedy:
-                token = log_probs.argmax(-1)
-            else:
-                uniform = torch.rand(n, generator=generator, device=generator.device).to(device)[rows]
-                token = invert(log_probs.exp(), uniform)
-            tokens[rows, t] = token.where(going, self.pad)
-            mask[rows, t] = going.float()
-            logp[rows, t] = log_probs.gather(1, token[:, None]).squeeze(1).where(going, 0.0)
-            going = going & (token != self.eos)
-            count = int(going.sum())
-            if count == 0 or t + 1 == self.max_new:
-                break
-            if self.fast and count <= DROP * len(rows):
-                stay = going.nonzero().squeeze(1)
-                decoding.keep(stay)
-                rows, token, going = rows[stay], token[stay], going[stay]
-            decoding.step(token)
-        return tokens[:, : t + 1], mask[:, : t + 1], logp[:, : t + 1]
+        """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was produced. See `write`."""
+        return write(self, obs, generator, greedy)
 
     def act(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Answers: tokens [N, T] and mask [N, T]."""
@@ -219,32 +185,6 @@ class SoftValue(nn.Module):
         return (self.policy.log_partition(obs) - start)[:, None].expand_as(mask)
 
 
-class Decoding:
-    """The plain counterpart of `decoder.Decoding`: padded, and with Transformers' own cache where the model has one."""
-
-    def __init__(self, model: Any, obs: Obs):
-        self.model = model
-        self.ids, self.mask = obs["ids"], obs["mask"].long()
-        self.cache: Any = None
-        self.name = next((name for name in ("cache", "past_key_values") if name in parameters(model)), None)
-        self.forward(self.ids)
-
-    def step(self, token: Tensor) -> None:
-        self.ids = torch.cat([self.ids, token[:, None]], 1)
-        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], 1)
-        self.forward(self.ids if self.cache is None else token[:, None])
-
-    def forward(self, ids: Tensor) -> None:
-        inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": self.mask}
-        if "position_ids" in parameters(self.model):
-            inputs["position_ids"] = positions(self.mask)[:, -ids.shape[1] :]
-        if self.name is not None:
-            inputs |= {"use_cache": True, self.name: self.cache}
-        out = self.model(**inputs)
-        self.cache = None if self.name is None else getattr(out, self.name)
-        self.logits = out.logits[:, -1]
-
-
 def language_policy(problem: Language, rng: Stream, *, model: str | None = None, temperature: float = 1.0) -> LanguageModel:
     """The policy for a language problem.
 
@@ -305,7 +245,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def agrees(policy: LanguageModel) -> bool:
-    """Whether both paths give the same log-probabilities on made-up texts; warns if they do not.
+    """Whether the fast path, with the kernels and without, gives the plain one's log-probabilities on made-up texts; warns if not.
 
     Decided when the policy is built, from its first weights, so that a resumed run takes the same path.
     """
@@ -321,10 +261,13 @@ def agrees(policy: LanguageModel) -> bool:
     obs = {"ids": ids.to(device), "mask": asked.to(device)}
     action, mask = made_up[:, 4:].to(device), said.to(device)
     with torch.no_grad():
-        policy.fast = True
-        fast = policy.logp(obs, action, mask)
         policy.fast = False
-        gap = float((fast - policy.logp(obs, action, mask)).abs().max())
+        logp = policy.logp(obs, action, mask)[mask > 0]
+        gap = 0.0
+        for kernels in (False, True):
+            x = decoder.hidden(policy.model.model, obs, action, mask, kernels=kernels)
+            fast, _ = decoder.token_logp(policy.model.lm_head, x, action[mask > 0], policy.temperature)
+            gap = max(gap, float((fast - logp).abs().max()))
     bound = 1e-4 if policy.model.dtype in (torch.float32, torch.float64) else 0.1
     if not gap < bound:
         warnings.warn(
@@ -335,19 +278,9 @@ def agrees(policy: LanguageModel) -> bool:
     return gap < bound
 
 
-def invert(probs: Tensor, uniform: Tensor) -> Tensor:
-    """The token at which the cumulative probability passes a uniform number: [n, V], [n] -> [n]."""
-    cdf = probs.cumsum(-1)
-    return torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True).squeeze(1).clamp_(max=probs.shape[1] - 1)
-
-
 def scatter(x: Tensor, made: Tensor) -> Tensor:
     """One number for each decision made, back in its place [N, T]; 0 elsewhere."""
     return x.new_zeros(made.shape).masked_scatter(made, x)
-
-
-def positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(1) - 1).clamp_(min=0)
 
 
 def whole(obs: Obs, action: Tensor, model: nn.Module) -> dict[str, Any]:
@@ -357,7 +290,3 @@ def whole(obs: Obs, action: Tensor, model: nn.Module) -> dict[str, Any]:
     if "position_ids" in parameters(model):
         inputs["position_ids"] = positions(mask)
     return inputs
-
-
-def parameters(model: nn.Module) -> Any:
-    return inspect.signature(model.forward).parameters
