@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralC
 from steepest.collectors import generate as collecting
 from steepest.collectors.generate import generate
 from steepest.core import Language, Prompts, State, Stream, Warmup, native
-from steepest.models import decoder, decoding, generation, language
+from steepest.models import decoder, decoding, generation
 from steepest.models.language import LanguageModel, TokenValue, language_policy
 from steepest.models.warmup import cached, warm_up
 

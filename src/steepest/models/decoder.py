@@ -208,21 +208,100 @@ def distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
 def token_logp(head: Any, x: Tensor, token: Tensor, temperature: float, *, entropy: bool = False) -> tuple[Tensor, Tensor | None]:
     """Log-probability of token [D] given its state x [D, hidden], and the entropy there, in float32.
 
-    At most CHUNK logits exist at once: larger inputs go in pieces that are computed again for the gradient.
+    At most CHUNK logits exist at once, however many decisions and words there are; the gradient computes them again. Where the
+    head is more than a matrix (an adapter, a hook), torch's checkpoints do that, at three times the memory.
     """
+    size = max(1, CHUNK // head.weight.shape[0])
+    if type(head) is nn.Linear and not stack.watched(head):
+        logp, spread = TokenLogp.apply(x, head.weight, head.bias, token, temperature, size, entropy)
+        return logp, spread if entropy else None
 
     def piece(x: Tensor, token: Tensor) -> Tensor:
-        logp = (head(x).float() / temperature).log_softmax(-1)
-        chosen = logp.gather(1, token[:, None]).squeeze(1)
-        if not entropy:
-            return chosen[None]
-        spread = -(logp.exp() * logp.masked_fill(logp == -torch.inf, 0.0)).sum(-1)
-        return torch.stack([chosen, spread])
+        return torch.stack(plain_logp(head(x), token, temperature))
 
-    size = max(1, CHUNK // head.weight.shape[0])
-    if len(x) <= size:
-        out = piece(x, token)
-    else:
-        pieces = zip(x.split(size), token.split(size), strict=True)
-        out = torch.cat([checkpoint(piece, *p, use_reentrant=False, preserve_rng_state=False) for p in pieces], 1)
+    pieces = zip(x.split(size), token.split(size), strict=True)
+    out = torch.cat([checkpoint(piece, *p, use_reentrant=False, preserve_rng_state=False) for p in pieces], 1)
     return out[0], out[1] if entropy else None
+
+
+def plain_logp(logits: Tensor, token: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-probability of token [D] and the entropy [D] of what logits [D, V] say."""
+    logp = (logits.float() / temperature).log_softmax(-1)
+    spread = -(logp.exp() * logp.masked_fill(logp == -torch.inf, 0.0)).sum(-1)
+    return logp.gather(1, token[:, None]).squeeze(1), spread
+
+
+def scores(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Logits of states x [n, hidden] in float32. Of lower precision nothing is rounded between the products and the sum."""
+    if x.dtype == torch.float32:
+        return torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
+    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+        out = torch.mm(x, weight.t(), out_dtype=torch.float32)
+    else:
+        x, step = x.float(), max(1, CHUNK // 4 // weight.shape[1])  # words whose row is made longer at once
+        out = torch.cat([x @ part.float().t() for part in weight.split(step)], 1)
+    return out if bias is None else out.add_(bias)
+
+
+def head_scores(head: Any, x: Tensor) -> Tensor:
+    """Logits [n, V] of states x [n, hidden], as `token_logp` has them."""
+    return scores(x, head.weight, head.bias) if type(head) is nn.Linear and not stack.watched(head) else head(x).float()
+
+
+class TokenLogp(torch.autograd.Function):
+    """Log-probabilities [D] and entropies [D] of states x [D, hidden] behind a matrix, `size` states at a time.
+
+    With p the probabilities and H the entropy, the gradients by the logits are 1[token] - p and -p (log p + H). A gradient that is
+    itself to be differentiated goes through `plain_logp`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, token: Tensor, temperature: float, size: int, entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        logp, total, spread = (torch.empty(len(x), dtype=torch.float32, device=x.device) for _ in range(3))
+        for at in range(0, len(x), size):
+            here = slice(at, at + size)
+            z = scores(x[here], weight, bias).div_(temperature)
+            logp[here] = z.gather(1, token[here, None]).squeeze(1)
+            total[here] = z.logsumexp(1)
+            if entropy:
+                p = z.sub_(total[here, None]).exp_()
+                spread[here] = torch.special.entr(p).sum(1)
+        ctx.save_for_backward(x, weight, token, total, spread, *([] if bias is None else [bias]))
+        ctx.temperature, ctx.size, ctx.entropy = temperature, size, entropy
+        return logp.sub_(total), spread
+
+    @staticmethod
+    def backward(ctx: Any, by_logp: Tensor, by_spread: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, token, total, spread, *rest = ctx.saved_tensors
+        bias = rest[0] if rest else None
+        if torch.is_grad_enabled():
+            wanted = [t for t, need in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if need]
+            both = plain_logp(F.linear(x, weight, bias), token, ctx.temperature)
+            slopes = [by_logp, by_spread] if ctx.entropy else [by_logp]
+            again = iter(torch.autograd.grad(both[: len(slopes)], wanted, slopes, create_graph=True))
+            return tuple(next(again) if need else None for need in ctx.needs_input_grad)
+        by_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        by_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and ctx.needs_input_grad[2] else None
+        for at in range(0, len(x), ctx.size):
+            here = slice(at, at + ctx.size)
+            p = scores(x[here], weight, bias).div_(ctx.temperature).sub_(total[here, None]).exp_()
+            g = by_logp[here, None] / ctx.temperature
+            if ctx.entropy:
+                h = by_spread[here, None] / ctx.temperature
+                by = torch.special.entr(p).mul_(h)
+                by -= p.mul_(g + h * spread[here, None])
+            else:
+                by = p.mul_(-g)
+            by.scatter_add_(1, token[here, None], g)
+            by = by.to(x.dtype)
+            if by_x is not None:
+                torch.mm(by, weight, out=by_x[here])
+            if by_weight is not None:
+                by_weight.addmm_(by.t(), x[here]) if x.dtype == torch.float32 else by_weight.add_(by.t() @ x[here])
+            if by_bias is not None:
+                by_bias += by.sum(0)
+        found = (part if part is None else part.to(weight.dtype) for part in (by_weight, by_bias))
+        return (by_x, *found, None, None, None, None)

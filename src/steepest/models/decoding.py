@@ -1,7 +1,7 @@
 """Answers being written by a Transformers model, a token at a time: three ways, one interface.
 
-All start without rows. `admit` reads the prompts of rows, each different prompt once, and puts the rows behind those that are there;
-`step` appends a token to every row; `keep` lets rows go. ``logits`` [n, V] are those of the next token of the n rows that are there.
+All start without rows. `admit` reads the prompts of rows, each different prompt once, and puts the rows behind those that are
+there; `step` appends a token to every row; `keep` lets rows go. ``logits`` [n, V] are those of the next token of the n rows there.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Native:
         self.trunk, self.head, self.known, self.max_new = model.model, model.lm_head, known, max_new
         self.prompts = Prompts(obs)
         weight = model.lm_head.weight
-        self.logits = weight.new_empty(0, len(weight))
+        self.logits = weight.new_empty(0, len(weight), dtype=torch.float32)
         wide = [layer.k.out_features for layer in known.layers]
         self.own = [(weight.new_empty(most * max_new, w), weight.new_empty(most * max_new, w)) for w in wide]
         self.before = [(weight.new_empty(0, w), weight.new_empty(0, w)) for w in wide]
@@ -103,7 +103,7 @@ class Native:
         x = self.trunk.embed_tokens(packed.ids)
         angles = tuple(part.index_select(0, packed.position) for part in self.angles)
         x, _, pairs = stack.forward(self.known, packed.texts, x, (angles[0], angles[1]))
-        self.found |= zip(which, self.head(stack.norm(self.known.norm, x)[0]), strict=True)
+        self.found |= zip(which, decoder.head_scores(self.head, stack.norm(self.known.norm, x)[0]), strict=True)
         self.held += [None] * (len(which) - self.held.count(None))
         places = [place for place, prompt in enumerate(self.held) if prompt is None][: len(which)]
         for place, prompt in zip(places, which, strict=True):
@@ -140,7 +140,7 @@ class Native:
             own_v.index_copy_(0, to, read.v)
             heads, _ = stack.attend(layer, texts, read.q, before, (own_k, own_v))
             x = stack.think(layer, x, heads)
-        self.logits = self.head(stack.norm(self.known.norm, x)[0])
+        self.logits = decoder.head_scores(self.head, stack.norm(self.known.norm, x)[0])
 
 
 def roomy(x: Tensor, rows: int) -> Tensor:
@@ -158,7 +158,7 @@ class Cached:
         self.prompts = Prompts(obs)
         self.length = self.prompts.longest + max_new
         weight = model.lm_head.weight
-        self.logits = weight.new_empty(0, len(weight))
+        self.logits = weight.new_empty(0, len(weight), dtype=torch.float32)
         self.caches: list[tuple[Tensor, Tensor]] = []
         self.asked = self.at = torch.empty(0, dtype=torch.long, device=weight.device)  # tokens of the prompt; the next free slot
         self.angles = decoder.angles_at(self.trunk, weight, torch.arange(self.length, device=weight.device))
@@ -172,7 +172,7 @@ class Cached:
             packed = self.prompts.packed(fresh)
             x = self.trunk.embed_tokens(packed.ids)
             ends, pairs = decoder.layers(self.trunk, packed, x, decoder.angles_at(self.trunk, x, packed.position))
-            logits = self.head(ends)
+            logits = decoder.head_scores(self.head, ends)
             for u, prompt in enumerate(fresh):
                 self.read[prompt] = logits[u], [(k[u], v[u]) for k, v in pairs]
         found = [self.read[prompt] for prompt in asked]
@@ -230,7 +230,7 @@ class Cached:
             q = q.unflatten(1, (k.shape[1], -1))
             heads = F.scaled_dot_product_attention(q, keys[:, :, :upto], values[:, :, :upto], real)
             x = decoder.finish(layer, x, heads.flatten(1, 2))
-        self.logits = self.head(self.trunk.norm(x))
+        self.logits = decoder.head_scores(self.head, self.trunk.norm(x))
         # a row that has ended may stay, and has then no further slot
         self.at, self.upto = (self.at + 1).clamp_(max=self.length - 1), min(upto + 1, self.length)
 

@@ -55,6 +55,7 @@ class LanguageModel(nn.Module):
         self.model: Any = model
         self.eos, self.pad, self.max_new, self.temperature, self.tokenizer = eos, pad, max_new, temperature, tokenizer
         self.eval()
+        self.split = splits(model)
         self.fast = decoder.fits(model) and agrees(self)
 
     def train(self, mode: bool = True) -> LanguageModel:
@@ -62,7 +63,7 @@ class LanguageModel(nn.Module):
         return super().train(False)
 
     def sample(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was produced. See `write`."""
+        """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was made. See `write`."""
         return write(self, obs, generator, greedy)
 
     def act(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor]:
@@ -84,12 +85,12 @@ class LanguageModel(nn.Module):
             x = decoder.hidden(self.model.model, obs, action, mask)
             logp, spread = decoder.token_logp(self.model.lm_head, x, action[made], self.temperature, entropy=entropy)
             return scatter(logp, made), scatter(spread, made) if spread is not None else None
-        log_probs = self.logits(obs, action).log_softmax(-1)
-        logp = log_probs.gather(2, action[..., None]).squeeze(2).where(made, 0.0)
-        if not entropy:
-            return logp, None
-        spread = -(log_probs.exp() * log_probs.masked_fill(log_probs == -torch.inf, 0.0)).sum(-1)
-        return logp, spread.where(made, 0.0)
+        if self.split:
+            x, head = states(self.model.base_model, obs, action)[made], self.model.get_output_embeddings()
+            logp, spread = decoder.token_logp(head, x, action[made], self.temperature, entropy=entropy)
+        else:  # its logits are all there is
+            logp, spread = decoder.plain_logp(self.logits(obs, action)[made], action[made], 1.0)
+        return scatter(logp, made), scatter(spread, made) if entropy and spread is not None else None
 
     def logits(self, obs: Obs, action: Tensor) -> Tensor:
         """Logits of every decision, over the temperature [N, T, V], float32: for losses that need the whole distribution."""
@@ -163,8 +164,7 @@ class TokenValue(nn.Module):
         made = mask > 0
         if self.fast:
             return scatter(self.head(decoder.hidden(self.trunk, obs, action, mask)).squeeze(1).float(), made)
-        states = self.trunk(**whole(obs, action, self.trunk), use_cache=False).last_hidden_state
-        return self.head(states[:, -action.shape[1] - 1 : -1]).squeeze(2).float().where(made, 0.0)
+        return self.head(states(self.trunk, obs, action)).squeeze(2).float().where(made, 0.0)
 
 
 class SoftValue(nn.Module):
@@ -242,6 +242,30 @@ def read_config(path: Path) -> dict[str, Any]:
     if "model_type" not in read:
         raise ValueError(f"{path} names no model_type: it is not the config.json of a Transformers model")
     return read
+
+
+@torch.no_grad()
+def splits(model: Any) -> bool:
+    """Whether the model's logits are its trunk's last states times a matrix, on a made-up text: then they need not all exist at
+    once. Decided when the policy is built. Not so where logits are scaled or capped behind the matrix."""
+    head, trunk = model.get_output_embeddings(), model.base_model
+    if type(head) is not nn.Linear or trunk is model:
+        return False
+    length = min(8, getattr(model.config, "max_position_embeddings", None) or 8)
+    ids = torch.arange(length, device=head.weight.device)[None] % head.weight.shape[0]
+    obs, action = {"ids": ids[:, :1], "mask": torch.ones_like(ids[:, :1])}, ids[:, 1:]
+    out = trunk(**whole(obs, action, trunk), use_cache=False)
+    found = getattr(out, "last_hidden_state", None)
+    if found is None or found.shape[-1] != head.weight.shape[1]:
+        return False
+    logits = model(**whole(obs, action, model), use_cache=False).logits
+    return bool(torch.allclose(head(found), logits, rtol=1e-4, atol=1e-4 if model.dtype == torch.float32 else 0.1))
+
+
+def states(trunk: Any, obs: Obs, action: Tensor) -> Tensor:
+    """The state from which each token is predicted [N, T, hidden], by the trunk's own forward pass."""
+    found = trunk(**whole(obs, action, trunk), use_cache=False).last_hidden_state
+    return found[:, -action.shape[1] - 1 : -1]
 
 
 def agrees(policy: LanguageModel) -> bool:

@@ -92,12 +92,10 @@ def known(trunk: Any) -> Stack | None:
         part, mlp = layer.self_attn, layer.mlp
         if not isinstance(mlp.act_fn, nn.SiLU | SiLUActivation) or watched(part) or watched(mlp):
             return None
-        layers.append(
-            Layer(
-                layer.input_layernorm, part.q_proj, part.k_proj, part.v_proj, getattr(part, "q_norm", None), getattr(part, "k_norm", None),
-                part.o_proj, layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj, mlp.down_proj, part.head_dim, part.scaling,
-            )  # fmt: skip
-        )
+        norms = getattr(part, "q_norm", None), getattr(part, "k_norm", None)
+        read = layer.input_layernorm, part.q_proj, part.k_proj, part.v_proj, *norms, part.o_proj
+        rest = layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj, mlp.down_proj
+        layers.append(Layer(*read, *rest, part.head_dim, part.scaling))
     parameters: list[Tensor] = []
     for module in [part for layer in layers for part in layer.modules()] + [trunk.norm]:
         if (type(module) is not nn.Linear and not hasattr(module, "variance_epsilon")) or watched(module):
@@ -185,8 +183,9 @@ class Layers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, stack: Stack, texts: Texts, angles: tuple[Tensor, Tensor], plain: Callable[[Tensor], Tensor], *parameters: Tensor
-    ) -> Tensor:
+        ctx: Any, x: Tensor, stack: Stack, texts: Texts, angles: tuple[Tensor, Tensor], plain: Callable[[Tensor], Tensor],
+        *parameters: Tensor,
+    ) -> Tensor:  # fmt: skip
         last, kept, _ = forward(stack, texts, x, angles, keep=True)
         out, inv = norm(stack.norm, last)
         ctx.save_for_backward(x, last, inv, *angles, *parameters, *(part for layer in kept for part in layer))
@@ -199,7 +198,8 @@ class Layers(torch.autograd.Function):
         stack: Stack = ctx.stack
         count = len(stack.parameters)
         if torch.is_grad_enabled():
-            wanted = [t for t, need in zip((x, *saved[:count]), ctx.needs_input_grad[:1] + ctx.needs_input_grad[5:], strict=True) if need]
+            needed = ctx.needs_input_grad[:1] + ctx.needs_input_grad[5:]
+            wanted = [t for t, need in zip((x, *saved[:count]), needed, strict=True) if need]
             again = iter(torch.autograd.grad(ctx.plain(x), wanted, grad, create_graph=True, materialize_grads=True))
             return tuple(next(again) if need else None for need in ctx.needs_input_grad)
         kept = [Kept(*saved[at : at + len(Kept._fields)]) for at in range(count, len(saved), len(Kept._fields))]
@@ -213,8 +213,9 @@ class Layers(torch.autograd.Function):
 
 
 def layer_back(
-    layer: Layer, kept: Kept, texts: Texts, ends: Tensor | None, angles: tuple[Tensor, Tensor], by: Tensor, found: dict[Tensor, Tensor]
-) -> Tensor:
+    layer: Layer, kept: Kept, texts: Texts, ends: Tensor | None, angles: tuple[Tensor, Tensor], by: Tensor,
+    found: dict[Tensor, Tensor],
+) -> Tensor:  # fmt: skip
     """The gradient by a layer's input, given that by its output, in whose place it may stand; parameters' go to `found`."""
     hidden = gated(kept.gate, kept.up, torch.empty_like(kept.gate))
     by_gate = by @ layer.down.weight
@@ -267,9 +268,8 @@ def linear_back(module: Any, x: Tensor, by: Tensor, found: dict[Tensor, Tensor])
 def norm(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """x [..., width] over its root mean square, times the weight; and what each row was multiplied with."""
     out, inv = torch.empty_like(x), x.new_empty(x.shape[:-1])
-    native.library.rms(
-        inv.numel(), x.shape[-1], module.variance_epsilon, x.data_ptr(), module._parameters["weight"].data_ptr(), out.data_ptr(), inv.data_ptr()
-    )
+    weight = module._parameters["weight"]
+    native.library.rms(inv.numel(), x.shape[-1], module.variance_epsilon, *(part.data_ptr() for part in (x, weight, out, inv)))
     return out, inv
 
 
