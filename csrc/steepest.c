@@ -1,8 +1,10 @@
-/* What steepest does natively: multi-layer perceptrons and their gradients, two distributions over actions, Adam, and the library's
-   own environments; and the layers of small decoders of text (text.h). Python passes addresses of contiguous arrays that it owns and keeps; nothing here outlives a call.
+/* What steepest does natively: multi-layer perceptrons and their gradients, two distributions over actions, Adam, the library's
+   own environments, a policy that acts in MuJoCo's, and the layers of small decoders of text (text.h). Python passes addresses of
+   contiguous arrays that it owns and keeps; nothing here outlives a call.
 
-   Everything has a twin in Python that says what it computes: models/control.py, models/distributions.py, torch's Adam and
-   problems/control.py. Results depend on the instruction set, and on nothing else. */
+   Everything has a twin in Python that says what it computes: models/control.py, models/distributions.py, models/moments.py,
+   models/stack.py, torch's Adam, problems/control.py and problems/robots.py. Results depend on the instruction set, and on nothing else: not on
+   the number of threads. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -11,8 +13,15 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#if !defined(_WIN32)
+#include <pthread.h>
+#include <stdatomic.h>
+#define THREADS 64 /* that share the work of a call, at most */
+#else
+#define THREADS 1
+#endif
 
-#define VERSION 3 /* of the interface; core/native.py asks for the same */
+#define VERSION 4 /* of the interface; core/native.py asks for the same */
 #define LAYERS 16
 #define ROWS 64   /* of a block that goes through all layers while it is in the first cache */
 #define SLICE 128 /* of a product's depth, where columns are padded */
@@ -76,6 +85,104 @@ static float *scratch(long count)
     if (!found)
         Py_FatalError("steepest: no memory for a network's scratch");
     return found;
+}
+
+/* ------------------------------------------------------------------------------------------------ threads */
+
+typedef struct {
+    void (*work)(void *, int);
+    void *what;
+    int which;
+#if THREADS > 1
+    pthread_t thread;
+#endif
+} Hand;
+
+#if THREADS > 1
+typedef atomic_long Counter;
+
+static void *lend(void *x)
+{
+    const Hand *hand = x;
+    hand->work(hand->what, hand->which);
+    return NULL;
+}
+
+/* Whether a thread was there to do it; `dismiss` waits for its end. */
+static int hire(Hand *hand) { return pthread_create(&hand->thread, NULL, lend, hand) == 0; }
+static void dismiss(Hand *hand) { pthread_join(hand->thread, NULL); }
+static long draw(Counter *next) { return atomic_fetch_add(next, 1); }
+
+/* Where two threads wait for each other: in a loop for some 20 microseconds, and then asleep, for the other may not have a core. */
+#define PATIENCE 1000
+typedef struct {
+    atomic_long reached[2], waits; /* waits: how often one fell asleep */
+    atomic_int asleep;
+    pthread_mutex_t lock;
+    pthread_cond_t arrival;
+} Meeting;
+
+static void open_meeting(Meeting *m)
+{
+    *m = (Meeting){.lock = PTHREAD_MUTEX_INITIALIZER, .arrival = PTHREAD_COND_INITIALIZER};
+}
+
+static void close_meeting(Meeting *m)
+{
+    pthread_mutex_destroy(&m->lock);
+    pthread_cond_destroy(&m->arrival);
+}
+
+static long waits(Meeting *m) { return atomic_load(&m->waits); }
+
+static void meet(Meeting *m, int which)
+{
+    const long here = atomic_fetch_add(&m->reached[which], 1) + 1;
+    if (atomic_load(&m->asleep)) {
+        pthread_mutex_lock(&m->lock);
+        pthread_cond_broadcast(&m->arrival);
+        pthread_mutex_unlock(&m->lock);
+    }
+    for (int k = 0; k < PATIENCE; k++) {
+        if (atomic_load_explicit(&m->reached[1 - which], memory_order_acquire) >= here)
+            return;
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
+    atomic_fetch_add(&m->waits, 1);
+    pthread_mutex_lock(&m->lock);
+    atomic_fetch_add(&m->asleep, 1);
+    while (atomic_load(&m->reached[1 - which]) < here)
+        pthread_cond_wait(&m->arrival, &m->lock);
+    atomic_fetch_sub(&m->asleep, 1);
+    pthread_mutex_unlock(&m->lock);
+}
+#else
+typedef long Counter;
+typedef int Meeting;
+static int hire(Hand *hand) { return 0; }
+static void dismiss(Hand *hand) {}
+static long draw(Counter *next) { return (*next)++; }
+static void open_meeting(Meeting *m) {}
+static void close_meeting(Meeting *m) {}
+static void meet(Meeting *m, int which) {}
+static long waits(Meeting *m) { return 0; }
+#endif
+
+/* `work` by up to `threads` threads at once, of which this one is number 0; they share out among themselves what there is to do. */
+static void together(int threads, void (*work)(void *, int), void *what)
+{
+    Hand hands[THREADS];
+    int hired = 1;
+    for (; hired < threads && hired < THREADS; hired++) {
+        hands[hired] = (Hand){work, what, hired};
+        if (!hire(&hands[hired]))
+            break;
+    }
+    work(what, 0);
+    while (--hired)
+        dismiss(&hands[hired]);
 }
 
 static long kept_width(const Net *net)
@@ -392,9 +499,116 @@ static void begin(const World *world, uint64_t seed, uint64_t index, uint64_t ep
     world->start(u, state);
 }
 
+/* models/moments.py: the discounted return as it runs on [count], over reward [count, horizon]; it starts anew after `over` */
+static void run_on(long count, long horizon, float discount, const float *reward, const uint8_t *over, float *running, float *found)
+{
+    for (long i = 0; i < count; i++)
+        for (long t = i * horizon; t < (i + 1) * horizon; t++) {
+            const float decayed = discount * running[i];
+            found[t] = decayed + reward[t];
+            running[i] = found[t] * (over[t] ? 0.0f : 1.0f);
+        }
+}
+
 #if !defined(__clang__)
 #pragma GCC pop_options
 #endif
+
+/* ------------------------------------------------------------------------------------------------ environments of MuJoCo
+
+   Its functions are called where Python found them. One environment goes on until its episode or the horizon ends, then another is
+   taken: none waits for one beside it. */
+
+typedef struct {
+    void (*step)(const void *model, void *data);
+    void (*set)(const void *model, void *data, const double *state, int which);
+    void (*get)(const void *model, const void *data, double *state, int which);
+    const void *model;
+    int which, substeps; /* what the state is made of; steps of the physics in one of the environment */
+    long size;           /* of a state */
+    int positions, speeds;
+} Physics;
+
+typedef struct {
+    void *data; /* of MuJoCo, one for each thread, and where it holds: */
+    const double *qpos, *qvel;
+    double *ctrl;
+} Desk;
+
+typedef struct {
+    Physics physics;
+    Desk desk[THREADS];
+    Net net;
+    const float *log_std, *noise;
+    int first, falls;                      /* positions from `first` on are shown; whether an episode ends where it is not well */
+    double swift, *low, *high;             /* speeds are shown up to here; well: positions and speeds are between these */
+    const float *least, *most;             /* actions are kept within these */
+    long count, horizon;
+    int64_t limit, *at, *clock;            /* `at`: the steps done [count] */
+    double *state, *place, *moved;         /* of each environment: [count, size], [count]; [count, horizon] */
+    float *obs, *action, *logp, *seen, *next;
+    uint8_t *well, *over;
+    Counter chosen;
+} Journey;
+
+static void show(const Journey *j, const Desk *desk, float *obs)
+{
+    for (int k = j->first; k < j->physics.positions; k++)
+        *obs++ = (float)desk->qpos[k];
+    for (int k = 0; k < j->physics.speeds; k++)
+        *obs++ = (float)within(desk->qvel[k], j->swift);
+}
+
+static int is_well(const Journey *j, const Desk *desk)
+{
+    int well = 1;
+    for (int k = 0; k < j->physics.positions; k++)
+        well &= j->low[k] < desk->qpos[k] && desk->qpos[k] < j->high[k];
+    const double *low = j->low + j->physics.positions, *high = j->high + j->physics.positions;
+    for (int k = 0; k < j->physics.speeds; k++)
+        well &= low[k] < desk->qvel[k] && desk->qvel[k] < high[k];
+    return well;
+}
+
+static void travel(void *what, int which)
+{
+    Journey *j = what;
+    const Physics *p = &j->physics;
+    const Desk *desk = &j->desk[which];
+    const long acts = j->net.sizes[j->net.layers], wide = j->net.sizes[0];
+    float *out = scratch(acts);
+    for (long i; (i = draw(&j->chosen)) < j->count;) {
+        long t = j->at[i];
+        if (t == j->horizon)
+            continue;
+        double *state = j->state + i * p->size;
+        float *now = j->obs + i * wide;
+        p->set(p->model, desk->data, state, p->which);
+        for (int going = 1; going && t < j->horizon; t++) {
+            const long at = i * j->horizon + t;
+            float *action = j->action + at * acts;
+            memcpy(j->seen + at * wide, now, wide * sizeof(float));
+            kernels->forward(&j->net, 1, now, NULL, out);
+            sample_head(j->log_std, 1, acts, out, j->noise + (t * j->count + i) * acts, action, j->logp + at);
+            for (long k = 0; k < acts; k++) {
+                const float x = action[k] < j->least[k] ? j->least[k] : action[k];
+                desk->ctrl[k] = x > j->most[k] ? j->most[k] : x;
+            }
+            for (int k = 0; k < p->substeps; k++)
+                p->step(p->model, desk->data);
+            j->moved[at] = desk->qpos[0] - j->place[i];
+            j->place[i] = desk->qpos[0];
+            j->well[at] = is_well(j, desk);
+            show(j, desk, now);
+            memcpy(j->next + at * wide, now, wide * sizeof(float));
+            going = !(++j->clock[i] >= j->limit || (j->falls && !j->well[at]));
+            j->over[at] = !going;
+        }
+        j->at[i] = t;
+        p->get(p->model, desk->data, state, p->which);
+    }
+    PyMem_RawFree(out);
+}
 
 /* ------------------------------------------------------------------------------------------------ an epoch of an update */
 
@@ -405,6 +619,7 @@ typedef struct {
     float *p, *g, *m, *v, *step;
     long count;
     Adam rule;
+    int side;
 } Moved;
 
 typedef struct {
@@ -419,48 +634,38 @@ typedef struct {
     float *found[3];                     /* gradients of the policy's theta, of log_std, of the critic's theta, or NULL */
     int moved;
     Moved parameter[PARAMETERS];
-    double max_norm;
+    double max_norm, square[PARAMETERS]; /* the squares of each gradient's numbers, summed */
+    long rows, size;                     /* decisions, and those of a minibatch */
+    const int64_t *order;
+    float *column_now; /* of a minibatch [INPUTS, rows] */
+    double *told;
+    Meeting meeting;
+    int alone; /* from the next minibatch on */
 } Update;
 
-/* Gradients are scaled down to max_norm together, then Adam; -> their norm before */
-static double advance_all(int count, const Moved *parameter, double max_norm)
+enum { ACTING, JUDGING }; /* the sides of an update: policy and critic, which two threads can share */
+
+/* Gradients are scaled down to max_norm together, then Adam on those of the sides `mine`; -> the norm before */
+static double advance_all(const Update *u, const int *mine)
 {
     double norm = 0;
-    for (int k = 0; k < count; k++)
-        norm += kernels->squares(parameter[k].g, parameter[k].count);
+    for (int k = 0; k < u->moved; k++)
+        norm += u->square[k];
     norm = sqrt(norm);
-    const double share = max_norm / (norm + 1e-6);
-    for (int k = 0; k < count; k++) {
-        const Moved *x = &parameter[k];
+    const double share = u->max_norm / (norm + 1e-6);
+    for (int k = 0; k < u->moved; k++) {
+        const Moved *x = &u->parameter[k];
+        if (!mine[x->side])
+            continue;
         *x->step += 1;
         kernels->adam(&x->rule, x->count, x->p, x->g, x->m, x->v, *x->step, share < 1 ? (float)share : 1.0f);
     }
     return norm;
 }
 
-/* One optimizer step on the decisions in `index` [rows]; adds what is reported to `told` [reports + 1]. */
-static void minibatch(const Update *u, long rows, const int64_t *index, double *told)
+/* The loss of `rows` decisions: from column [INPUTS, rows] the gradients `by` [3, rows]; -> what is to be reported, `told`, or NULL */
+static void weigh(const Update *u, long rows, const float *column, float *by, float *registry, double *told)
 {
-    const long seen = u->policy.sizes[0], outputs = u->policy.sizes[u->policy.layers], lines = u->program.lines;
-    const long registers = INPUTS + lines + u->program.count;
-    const long kept = rows * kept_width(&u->policy), kept_critic = u->judged ? rows * kept_width(&u->critic) : 0;
-    float *memory = scratch(rows * (seen + 2 * outputs + 3 + INPUTS) + kept + kept_critic + registers * ROWS);
-    char *action = (char *)scratch((rows * u->wide + 3) / sizeof(float));
-    float *obs = memory, *out = obs + rows * seen, *g = out + rows * outputs, *by = g + rows * outputs, *column = by + 3 * rows;
-    float *activity = column + INPUTS * rows, *activity_critic = activity + kept, *registry = activity_critic + kept_critic;
-    for (long i = 0; i < rows; i++) {
-        const long from = index[i];
-        memcpy(obs + i * seen, u->obs + from * seen, seen * sizeof(float));
-        memcpy(action + i * u->wide, u->action + from * u->wide, u->wide);
-        for (int k = 0; k < INPUTS; k++)
-            column[k * rows + i] = u->column[k] ? u->column[k][from] : k == WEIGHT ? 1.0f / rows : 1.0f;
-    }
-    kernels->forward(&u->policy, rows, obs, activity, out);
-    judge_head(u->log_std, rows, outputs, out, action, column + NEW * rows, column + ENTROPY * rows);
-    if (!u->column[OLD])
-        memcpy(column + OLD * rows, column + NEW * rows, rows * sizeof(float));
-    if (u->judged)
-        kernels->forward(&u->critic, rows, obs, activity_critic, column + VALUE * rows);
     double sum[REPORTS] = {0};
     for (long r = 0; r < rows; r += ROWS) {
         const long some = rows - r < ROWS ? rows - r : ROWS;
@@ -472,25 +677,82 @@ static void minibatch(const Update *u, long rows, const int64_t *index, double *
                 memcpy(by + k * rows + r, registry + u->by[k] * ROWS, some * sizeof(float));
             else
                 memset(by + k * rows + r, 0, some * sizeof(float));
-        for (int k = 0; k < u->reports; k++)
+        for (int k = 0; told && k < u->reports; k++)
             for (long i = 0; i < some; i++)
                 sum[k] += registry[u->report[k] * ROWS + i];
     }
-    for (int k = 0; k < u->reports; k++)
+    for (int k = 0; told && k < u->reports; k++)
         told[k] += sum[k] / rows;
-    for (int k = 0; k < u->moved; k++)
-        memset(u->parameter[k].g, 0, u->parameter[k].count * sizeof(float));
-    if (u->found[0]) {
-        push_head(u->log_std, rows, outputs, out, (const void *)action, column + ENTROPY * rows, by, u->by[1] < 0 ? NULL : by + rows, g,
-                  u->found[1]);
-        kernels->backward(&u->policy, rows, obs, activity, g, u->found[0], NULL);
+}
+
+/* All minibatches, as both sides or as the one of them. What one side needs of the other is there after they meet: values and
+   probabilities before the loss, which each computes for itself, and the gradients before their norm. Where they waited too often
+   for a core, the side that acts goes on as both. */
+static void pass(Update *u, int acting, int judging)
+{
+    const Net *net = acting ? &u->policy : &u->critic;
+    const long seen = net->sizes[0], outputs = u->policy.sizes[u->policy.layers], size = u->size;
+    const long kept = size * kept_width(&u->policy), kept_critic = u->judged ? size * kept_width(&u->critic) : 0;
+    const long registers = INPUTS + u->program.lines + u->program.count;
+    float *memory = scratch(size * (seen + 2 * outputs + 3) + kept + kept_critic + registers * ROWS);
+    char *action = (char *)scratch((size * u->wide + 3) / sizeof(float));
+    float *obs = memory, *out = obs + size * seen, *g = out + size * outputs, *by = g + size * outputs, *activity = by + 3 * size;
+    float *activity_critic = activity + kept, *registry = activity_critic + kept_critic, *column = u->column_now;
+    for (long from = 0; from < u->rows; from += size) {
+        const long rows = u->rows - from < size ? u->rows - from : size;
+        const int64_t *index = u->order + from;
+        if (u->alone && !(acting && judging)) {
+            meet(&u->meeting, acting ? ACTING : JUDGING); /* once more: the critic has moved */
+            if (!acting)
+                break;
+            judging = 1;
+        }
+        const int apart = !(acting && judging), side = acting ? ACTING : JUDGING, mine[] = {acting, judging};
+        for (long i = 0; i < rows; i++)
+            memcpy(obs + i * seen, u->obs + index[i] * seen, seen * sizeof(float));
+        if (acting) {
+            for (long i = 0; i < rows; i++) {
+                memcpy(action + i * u->wide, u->action + index[i] * u->wide, u->wide);
+                for (int k = 0; k < INPUTS; k++)
+                    if (k != VALUE || !u->judged)
+                        column[k * rows + i] = u->column[k] ? u->column[k][index[i]] : k == WEIGHT ? 1.0f / rows : 1.0f;
+            }
+            kernels->forward(&u->policy, rows, obs, activity, out);
+            judge_head(u->log_std, rows, outputs, out, action, column + NEW * rows, column + ENTROPY * rows);
+            if (!u->column[OLD])
+                memcpy(column + OLD * rows, column + NEW * rows, rows * sizeof(float));
+        }
+        if (judging && u->judged)
+            kernels->forward(&u->critic, rows, obs, activity_critic, column + VALUE * rows);
+        if (apart)
+            meet(&u->meeting, side);
+        weigh(u, rows, column, by, registry, acting ? u->told : NULL);
+        for (int k = 0; k < u->moved; k++)
+            if (mine[u->parameter[k].side])
+                memset(u->parameter[k].g, 0, u->parameter[k].count * sizeof(float));
+        if (acting && u->found[0]) {
+            push_head(u->log_std, rows, outputs, out, (const void *)action, column + ENTROPY * rows, by,
+                      u->by[1] < 0 ? NULL : by + rows, g, u->found[1]);
+            kernels->backward(&u->policy, rows, obs, activity, g, u->found[0], NULL);
+        }
+        if (judging && u->found[2])
+            kernels->backward(&u->critic, rows, obs, activity_critic, by + 2 * rows, u->found[2], NULL);
+        for (int k = 0; k < u->moved; k++)
+            if (mine[u->parameter[k].side])
+                u->square[k] = kernels->squares(u->parameter[k].g, u->parameter[k].count);
+        if (apart && acting)
+            u->alone = waits(&u->meeting) > 2;
+        if (apart)
+            meet(&u->meeting, side);
+        const double norm = advance_all(u, mine);
+        if (acting)
+            u->told[u->reports] += norm;
     }
-    if (u->found[2])
-        kernels->backward(&u->critic, rows, obs, activity_critic, by + 2 * rows, u->found[2], NULL);
-    told[u->reports] += advance_all(u->moved, u->parameter, u->max_norm);
     PyMem_RawFree(action);
     PyMem_RawFree(memory);
 }
+
+static void pass_apart(void *what, int which) { pass(what, which == ACTING, which == JUDGING); }
 
 /* ------------------------------------------------------------------------------------------------ Python */
 
@@ -638,7 +900,7 @@ static int read_moved(PyObject *x, Moved *moved)
             number[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(one, 6 + i));
         }
         moved[k] = (Moved){at[0], at[1], at[2], at[3], at[4], PyLong_AsLong(PyTuple_GET_ITEM(one, 5)),
-                           {number[0], number[1], number[2], number[3], number[4]}};
+                           {number[0], number[1], number[2], number[3], number[4]}, 0};
     }
     return PyErr_Occurred() ? -1 : count;
 }
@@ -744,11 +1006,12 @@ static PyObject *run(PyObject *self, PyObject *const *args, Py_ssize_t given)
 }
 
 /* An epoch: policy net, log_std, critic net or None, obs, action, bytes of an action, (columns), program, (registers of gradients),
-   (registers to report), (addresses of gradients), max_norm, parameters, rows, size of a minibatch, order [rows], where to add what is told [reports + 1] in double. -> its steps */
+   (registers to report), (addresses of gradients), max_norm, parameters, rows, size of a minibatch, order [rows], where to add what
+   is told [reports + 1] in double, threads (a second one does the critic's part). -> its steps */
 static PyObject *learn(PyObject *self, PyObject *const *args, Py_ssize_t given)
 {
     Update u = {.judged = 0};
-    if (!arguments(given, 17) || !read_net(args[0], &u.policy) || (args[2] != Py_None && !read_net(args[2], &u.critic)) ||
+    if (!arguments(given, 18) || !read_net(args[0], &u.policy) || (args[2] != Py_None && !read_net(args[2], &u.critic)) ||
         !read_program(args[7], &u.program))
         return NULL;
     u.log_std = address(args[1]);
@@ -775,27 +1038,118 @@ static PyObject *learn(PyObject *self, PyObject *const *args, Py_ssize_t given)
     }
     for (int k = 0; k < u.reports; k++)
         u.report[k] = (int)PyLong_AsLong(PyTuple_GET_ITEM(args[9], k));
+    for (int k = 0; k < u.moved; k++)
+        u.parameter[k].side = u.found[2] && u.parameter[k].g == u.found[2] ? JUDGING : ACTING;
     u.max_norm = PyFloat_AsDouble(args[11]);
-    const long rows = PyLong_AsLong(args[13]), size = PyLong_AsLong(args[14]);
-    const int64_t *order = address(args[15]);
-    double *told = address(args[16]);
-    if (PyErr_Occurred() || size < 1 || !in_range(u.log_std, u.action, rows, u.policy.sizes[u.policy.layers]))
+    u.rows = PyLong_AsLong(args[13]);
+    u.size = PyLong_AsLong(args[14]);
+    u.order = address(args[15]);
+    u.told = address(args[16]);
+    const long threads = PyLong_AsLong(args[17]);
+    if (PyErr_Occurred() || u.size < 1 || !in_range(u.log_std, u.action, u.rows, u.policy.sizes[u.policy.layers]))
         return NULL;
-    long steps = 0;
-    Py_BEGIN_ALLOW_THREADS for (long from = 0; from < rows; from += size, steps++)
-    {
-        const long some = rows - from < size ? rows - from : size;
-        minibatch(&u, some, order + from, told);
+    Py_BEGIN_ALLOW_THREADS u.size = u.size < u.rows ? u.size : u.rows;
+    u.column_now = scratch(u.size * INPUTS);
+    Hand judge = {pass_apart, &u, JUDGING};
+    open_meeting(&u.meeting);
+    if (threads > 1 && u.judged && u.critic.theta != u.policy.theta && hire(&judge)) {
+        pass_apart(&u, ACTING);
+        dismiss(&judge);
+    } else
+        pass(&u, 1, 1);
+    close_meeting(&u.meeting);
+    PyMem_RawFree(u.column_now);
+    Py_END_ALLOW_THREADS return PyLong_FromLong(u.size ? (u.rows + u.size - 1) / u.size : 0);
+}
+
+/* count, horizon, discount, reward, over, running, where to */
+static PyObject *accrue(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    if (!arguments(given, 7))
+        return NULL;
+    const long count = PyLong_AsLong(args[0]), horizon = PyLong_AsLong(args[1]);
+    const double discount = PyFloat_AsDouble(args[2]);
+    const float *reward = address(args[3]);
+    const uint8_t *over = address(args[4]);
+    float *running = address(args[5]), *found = address(args[6]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS run_on(count, horizon, (float)discount, reward, over, running, found);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+/* (functions to step, set and get, model, which state, its size, substeps, positions, speeds), ((data, qpos, qvel, ctrl) for each
+   thread, ...), (first position shown, bound of speeds shown, low, high, whether an episode ends there), (least and most action), net,
+   log_std, noise [horizon, count, A], count, horizon, limit, at, clock, state, place, obs [count, O] where to act first and afterwards
+   next; then [count, horizon, ...]: action, logp, seen, next, moved, well, over. Each environment goes on to the end of its episode or to
+   the horizon. */
+static PyObject *journey(PyObject *self, PyObject *const *args, Py_ssize_t given)
+{
+    Journey j = {.chosen = 0};
+    if (!arguments(given, 22) || !read_net(args[4], &j.net))
+        return NULL;
+    const Py_ssize_t sizes[] = {9, -1, 5, 2};
+    for (int k = 0; k < 4; k++)
+        if (!PyTuple_Check(args[k]) || (sizes[k] >= 0 && PyTuple_GET_SIZE(args[k]) != sizes[k]))
+            return PyErr_Format(PyExc_TypeError, "argument %d must be a tuple of its size", k), NULL;
+#define PART(k, i) PyTuple_GET_ITEM(args[k], i)
+    Physics *p = &j.physics;
+    *(void **)&p->step = address(PART(0, 0));
+    *(void **)&p->set = address(PART(0, 1));
+    *(void **)&p->get = address(PART(0, 2));
+    p->model = address(PART(0, 3));
+    p->which = (int)PyLong_AsLong(PART(0, 4));
+    p->size = PyLong_AsLong(PART(0, 5));
+    p->substeps = (int)PyLong_AsLong(PART(0, 6));
+    p->positions = (int)PyLong_AsLong(PART(0, 7));
+    p->speeds = (int)PyLong_AsLong(PART(0, 8));
+    const Py_ssize_t asked = PyTuple_GET_SIZE(args[1]), threads = asked < THREADS ? asked : THREADS;
+    for (Py_ssize_t k = 0; k < threads; k++) {
+        PyObject *one = PART(1, k);
+        if (!PyTuple_Check(one) || PyTuple_GET_SIZE(one) != 4)
+            return PyErr_Format(PyExc_TypeError, "a thread needs (data, qpos, qvel, ctrl)"), NULL;
+        j.desk[k] = (Desk){address(PyTuple_GET_ITEM(one, 0)), address(PyTuple_GET_ITEM(one, 1)), address(PyTuple_GET_ITEM(one, 2)),
+                           address(PyTuple_GET_ITEM(one, 3))};
     }
-    Py_END_ALLOW_THREADS return PyLong_FromLong(steps);
+    j.first = (int)PyLong_AsLong(PART(2, 0));
+    j.swift = PyFloat_AsDouble(PART(2, 1));
+    j.low = address(PART(2, 2));
+    j.high = address(PART(2, 3));
+    j.falls = PyObject_IsTrue(PART(2, 4));
+    j.least = address(PART(3, 0));
+    j.most = address(PART(3, 1));
+#undef PART
+    j.log_std = address(args[5]);
+    j.noise = address(args[6]);
+    j.count = PyLong_AsLong(args[7]);
+    j.horizon = PyLong_AsLong(args[8]);
+    j.limit = PyLong_AsLongLong(args[9]);
+    j.at = address(args[10]);
+    j.clock = address(args[11]);
+    j.state = address(args[12]);
+    j.place = address(args[13]);
+    j.obs = address(args[14]);
+    j.action = address(args[15]);
+    j.logp = address(args[16]);
+    j.seen = address(args[17]);
+    j.next = address(args[18]);
+    j.moved = address(args[19]);
+    j.well = address(args[20]);
+    j.over = address(args[21]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (!j.log_std || threads < 1 || j.net.sizes[0] != p->positions - j.first + p->speeds)
+        return PyErr_Format(PyExc_ValueError, "the policy does not fit the environment"), NULL;
+    Py_BEGIN_ALLOW_THREADS together((int)threads, travel, &j);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
 }
 
 #include "text_calls.h"
 
 #define CALL(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {CALL(forward), CALL(backward), CALL(judge), CALL(push), CALL(sample), CALL(roll),
-                                CALL(run),     CALL(learn),    CALL(rms),   CALL(rms_back), CALL(turn), CALL(gate),
-                                CALL(gate_back), CALL(attend), CALL(attend_back), {NULL, NULL, 0, NULL}};
+                                CALL(run),     CALL(learn),    CALL(accrue), CALL(journey), CALL(rms), CALL(rms_back),
+                                CALL(turn), CALL(gate), CALL(gate_back), CALL(attend), CALL(attend_back), {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_steepest", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__steepest(void)

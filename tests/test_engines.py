@@ -15,16 +15,30 @@ import torch
 from gymnasium import spaces
 
 from steepest.app.names import find_problem, problem_name
-from steepest.collectors.rollout import rollout
-from steepest.core import Stream
+from steepest.collectors.rollout import rollout, stepped
+from steepest.core import Stream, begin, native, train
 from steepest.core.check import Failed, check_control, check_problem, check_system
 from steepest.core.problem import Control, Vector, flat_size
+from steepest.core.save import restore, save
 from steepest.models.build import actor_state
+from steepest.models.control import control_policy
+from steepest.problems import robots
 from steepest.problems.control import greedy
 from steepest.problems.gym import Gym, MiniGrid
 from steepest.problems.pools import Atari, EnvPool
 from steepest.problems.robots import ROBOTS, Mujoco
 from steepest.systems.on_policy.ppo import ppo
+
+kernels = pytest.mark.skipif(native.library is None, reason="the kernels were not built")
+
+
+@pytest.fixture
+def two_threads():
+    """Torch with two threads, and as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def first(path):
@@ -298,6 +312,75 @@ def test_threads_change_nothing(name):
     compare(name, {"max_episode_steps": 20}, 50, envs=3, threads=2)
 
 
+PLAIN = {
+    "HalfCheetah-v5": {}, "Swimmer-v5": {"exclude_current_positions_from_observation": False}, "Walker2d-v5": {},
+    "Hopper-v5": OTHERWISE["Hopper-v5"],
+}  # fmt: skip
+
+
+@kernels
+@pytest.mark.parametrize("name", [*PLAIN, "Walker2d-v5 unhealthy"])
+def test_a_policy_acts_in_robots_in_one_call_as_step_by_step(name):
+    """Bitwise, whatever the number of threads: also over resets, and with actions outside the Box."""
+    name, _, more = name.partition(" ")
+    options = OTHERWISE[name] if more else PLAIN[name]
+    problem = Mujoco(name, {"max_episode_steps": 37, **options}, threads=1)
+    policy = control_policy(problem, Stream(0), width=16, normalize=True)
+    made = [dataclasses.replace(problem, threads=threads).make(5) for threads in (1, 1, 2)]
+    obs = [vector.reset(Stream(1)) for vector in made]
+    policy.norm.write(torch.randn(50, obs[0].shape[1], generator=torch.Generator().manual_seed(0)))
+    over = 0
+    for part in range(2):
+        g = [Stream(2, part).torch() for _ in made]
+        steps = stepped(made[0], policy, obs[0], g[0], 50)
+        for vector, generator, at in zip(made[1:], g[1:], obs[1:], strict=True):
+            whole = vector.roll(policy, at, generator, 50)
+            assert torch.equal(generator.get_state(), g[0].get_state())
+            assert torch.equal(whole.obs, steps.obs)
+            assert all(torch.equal(a, b) for a, b in zip(whole.columns, steps.columns, strict=True))
+            assert all(torch.equal(a, vector.get_state()[key]) for key, a in made[0].get_state().items())
+        over += int((steps.columns[5] | steps.columns[6]).sum())
+        obs = [steps.obs] * 3
+    assert (steps.columns[1].abs() > 1).any()
+    assert over >= 5
+
+
+@kernels
+def test_numbers_that_are_none_are_found_where_a_policy_acts_in_one_call():
+    problem = Mujoco("HalfCheetah-v5")
+    state = actor_state(problem, Stream(0), lr=1e-3, envs=2)
+    with torch.no_grad():
+        state.policy.net.theta.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"HalfCheetah-v5, environment 0, gave the reward nan at step 1 of its episode 1"):
+        rollout(envs=2, horizon=4)(state, problem, Stream(0))
+
+
+@kernels
+def test_robots_that_are_changed_are_stepped_as_they_say(monkeypatch):
+    class Proud(dict(ROBOTS)["HalfCheetah-v5"]):
+        def move(self, action):
+            seen, reward, *ends = super().move(action)
+            return seen, reward + 100, *ends
+
+    problem = Mujoco("HalfCheetah-v5")
+    state = actor_state(problem, Stream(0), lr=1e-3, envs=2)
+    monkeypatch.setattr(Mujoco, "make", lambda self, count: Proud(self, count))
+    assert (rollout(envs=2, horizon=4)(actor_state(problem, Stream(0), lr=1e-3, envs=2), problem, Stream(0)).reward > 50).all()
+    assert (rollout(envs=2, horizon=4)(state, problem, Stream(0)).reward < 50).all()
+
+
+@pytest.mark.parametrize("lost", ["library", "engine"])
+def test_robots_step_one_by_one_where_there_are_no_kernels(monkeypatch, lost):
+    problem = Mujoco("Hopper-v5", {"max_episode_steps": 30})
+    state = actor_state(problem, Stream(0), lr=1e-3, envs=2)
+    policy, vector = state.policy, problem.make(2)
+    obs = vector.reset(Stream(0))
+    assert native.library is None or vector.roll(policy, obs, Stream(0).torch(), 3) is not None
+    monkeypatch.setattr(*((native, "library", None) if lost == "library" else (robots, "engine", lambda: None)))
+    assert vector.roll(policy, obs, Stream(0).torch(), 3) is None
+    assert rollout(envs=2, horizon=40)(state, problem, Stream(0)).info["episodes"] >= 2
+
+
 @pytest.mark.parametrize("name", ["Hopper-v5", "Ant-v5", "Humanoid-v5"])
 def test_robots_in_the_middle_of_episodes_are_taken_apart_and_put_together(name):
     assert len(check_problem(Mujoco(name, {"max_episode_steps": 70}))) == 3
@@ -318,6 +401,25 @@ def spoilt(vector):
 def test_a_run_on_robots_resumes_to_the_bit():
     make = partial(ppo, envs=3, horizon=16, minibatches=2, epochs=1)
     assert check_system(make, partial(Mujoco, "Hopper-v5"))[-1] == "resume is bitwise in a fresh process"
+
+
+def test_a_run_in_two_threads_is_that_in_one_and_resumes(two_threads, tmp_path):
+    """To the bit: environments are shared out between them, and policy and critic."""
+    system = ppo(envs=3, horizon=40, minibatches=4, epochs=2, value_clip=0.2)
+    problem = Mujoco("Hopper-v5", {"max_episode_steps": 30})
+    ends = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for record in train(system, problem, steps=3, seed=5):
+            if record.step == 1 and threads == 2:
+                save(tmp_path / "first", record.state, {})
+        ends.append((record.state, record.metrics))
+    state = begin(system, problem, seed=5)
+    restore(state, tmp_path / "first")
+    again = list(train(system, problem, steps=3, seed=5, state=state))[-1]
+    for other, metrics in (ends[1], (again.state, again.metrics)):
+        assert metrics == ends[0][1]
+        assert all(torch.equal(x, other.state_dict()[name]) for name, x in ends[0][0].state_dict().items() if torch.is_tensor(x))
 
 
 # ---------------------------------------------------------------------------------- workers

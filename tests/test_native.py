@@ -17,7 +17,7 @@ from steepest.engines.policy_gradient import PolicyObjective
 from steepest.losses import Loss, clip, entropy, loss, reinforce, squared, squared_clip, surrogate, token_mean
 from steepest.models.build import actor_state
 from steepest.models.control import CategoricalPolicy, control_critic, control_policy
-from steepest.models.moments import Normalizer
+from steepest.models.moments import Normalizer, ReturnScale
 from steepest.models.perceptron import Mlp, plain
 from steepest.optimize.epochs import Epochs, rule
 from steepest.problems.control import CartPole, Pendulum, PointMass, uniforms
@@ -235,6 +235,22 @@ def test_passes_in_one_call_are_passes_in_torch(problem, normalize, name, withou
 
 
 @kernels
+@pytest.mark.parametrize("name", LOSSES)
+def test_two_threads_change_nothing(name):
+    """Parameters, moments and metrics, to the bit; also where one side has nothing to learn."""
+    before, ends = torch.get_num_threads(), []
+    for threads in (1, 2):
+        state, objective, batch = learner(PointMass(), LOSSES[name], True)
+        torch.set_num_threads(threads)
+        told = Epochs(3, 9, max_norm=0.3)(state, objective, batch, Stream(0))
+        torch.set_num_threads(before)
+        moments = [x for mine in state.optimizers["policy"].state_dict()["state"].values() for x in mine.values()]
+        ends.append((told, [*state.parameters(), *moments]))
+    assert ends[0][0] == ends[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][1], ends[1][1], strict=True))
+
+
+@kernels
 def test_one_step_of_the_policy_that_acted(without):
     """No old log-probability: the ratio is 1; the batch is not shuffled."""
     ends = []
@@ -427,6 +443,18 @@ def test_a_stale_module_is_refused_with_a_warning(monkeypatch):
         assert native.load() is None
     monkeypatch.setitem(sys.modules, "_steepest", None)  # as where it is not installed
     assert native.load() is None
+
+
+@kernels
+def test_the_running_return_in_the_kernel_is_that_in_torch(without):
+    """To the bit, from one call to the next."""
+    ours, theirs = ReturnScale(3, 0.97), ReturnScale(3, 0.97)
+    calls = [(random(3, 40, seed=i), random(3, 40, seed=i + 10) > 1.5) for i in range(2)]
+    told = [ours(*call) for call in calls]
+    without()
+    assert all(torch.equal(theirs(*call), x) for call, x in zip(calls, told, strict=True))
+    assert all(torch.equal(x, theirs.state_dict()[name]) for name, x in ours.state_dict().items())
+    assert torch.equal(ours(calls[0][0].t().contiguous().t(), calls[0][1]), theirs(*calls[0]))
 
 
 def test_a_normaliser_and_a_network_of_another_precision_go_through_torch():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-VERSION = 3  # of the interface, as in csrc/steepest.c
+VERSION = 4  # of the interface, as in csrc/steepest.c
 LAYERS = 16  # of a network, at most, as there
 CARTPOLE, PENDULUM, POINTMASS = range(3)  # the worlds there, in their order
 

@@ -47,9 +47,15 @@ class Stream:
     def fork(self) -> Iterator[None]:
         """Seed torch's global generator inside the block and give it back untouched afterwards.
 
-        For constructors of modules, which know no other generator; ``init`` is the only place for it.
+        For constructors of modules, which know no other generator; ``init`` is the only place for it. Inside torch has one
+        thread: the last digits of an orthogonal matrix depend on how many there are.
         """
         devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+        threads = torch.get_num_threads()
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.seed)
-            yield
+            torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)

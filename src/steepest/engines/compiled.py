@@ -89,7 +89,7 @@ class Compiled:
 
     def learn(self, order: Tensor, size: int, rule: tuple[Any, ...], max_norm: float) -> tuple[dict[str, float], int]:
         """One pass in the `order` given, in minibatches of `size` -> sums of metrics over them, and how many. rule: see
-        `optimize.epochs.rule`."""
+        `optimize.epochs.rule`. Where torch has two threads, the second does the critic's part; results are the same to the bit."""
         policy, critic, outputs = self.policy, self.critic, self.program.outputs
         reports = [name for name in outputs if not name.startswith("by ")]
         told = torch.zeros(len(reports) + 1, dtype=torch.float64)
@@ -100,6 +100,7 @@ class Compiled:
             tuple(outputs[name] for name in reports),
             tuple(0 if p is None or p.grad is None else p.grad.data_ptr() for p in self.slots),
             max_norm, rule, len(order), size, order.data_ptr(), told.data_ptr(),
+            torch.get_num_threads(),
         )  # fmt: skip
         return dict(zip((*reports, "grad_norm"), told.tolist(), strict=True)), steps
 

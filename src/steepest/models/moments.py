@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..core import native
+
 
 class Moments(nn.Module):
     """Mean and variance of everything `write` has seen, exactly (Chan, Golub and LeVeque, 1979); 0 and 1 before."""
@@ -56,11 +58,16 @@ class ReturnScale(Moments):
     @torch.no_grad()
     def forward(self, reward: Tensor, over: Tensor) -> Tensor:
         """reward [N, T], over [N, T] bool (an episode ended there) -> the rewards, scaled, these included in the moments."""
-        returns, running = torch.empty_like(reward), self.running
-        for t in range(reward.shape[1]):
-            running = self.discount * running + reward[:, t]
-            returns[:, t] = running
-            running = running * ~over[:, t]
-        self.running.copy_(running)
+        reward, over, returns = reward.contiguous(), over.contiguous(), torch.empty_like(reward)
+        if native.fits(reward, self.running) and over.device == reward.device:
+            given = *reward.shape, self.discount, *(x.data_ptr() for x in (reward, over, self.running, returns))
+            native.library.accrue(*given)
+        else:
+            running = self.running
+            for t in range(reward.shape[1]):
+                running = self.discount * running + reward[:, t]
+                returns[:, t] = running
+                running = running * ~over[:, t]
+            self.running.copy_(running)
         self.write(returns)
         return (reward * (self.var + 1e-8).rsqrt()).clamp(-10.0, 10.0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +17,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..core import native
+from ..core.problem import Rolled
 from .flat import converter
 from .registered import Registered, Stepped, build
 
 Array = NDArray[Any]
+
+
+@functools.cache
+def engine() -> tuple[int, ...] | None:
+    """Where MuJoCo's functions that step, set and take a state lie, for the kernels; None where they are not found."""
+    import mujoco
+
+    folder = Path(mujoco.__file__).parent
+    for path in sorted(folder.glob("libmujoco*")):
+        try:
+            library = ctypes.CDLL(str(path), os.RTLD_NOLOAD | os.RTLD_NOW)  # that which Python's own calls go to
+        except (AttributeError, OSError):
+            continue
+        calls = (getattr(library, name) for name in ("mj_step", "mj_setState", "mj_getState"))
+        return tuple(ctypes.cast(call, ctypes.c_void_p).value or 0 for call in calls)
+    return None
 
 
 @dataclass(frozen=True)
@@ -75,11 +97,12 @@ class Robots(Stepped):
             made = made.env
         self.env, self.model, self.dt = env, env.model, env.dt
         threads = min(problem.threads or torch.get_num_threads(), count)
-        self.batch = Batch(self.model, count, threads, self.persistent)
+        self.threads, self.batch = threads, Batch(self.model, count, threads, self.persistent)
         self.qpos, self.qvel, self.ctrl = (self.batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
         self.first_position = self.skip * env._exclude_current_positions_from_observation
         self.convert = converter(env.action_space)
         self.place = np.zeros(count)
+        self.falls = bool(getattr(env, "_terminate_when_unhealthy", False))
 
     @abstractmethod
     def where(self) -> Array:
@@ -90,8 +113,12 @@ class Robots(Stepped):
         """What the observation is made of, in its order, [count, ...] each."""
 
     @abstractmethod
-    def judge(self, action: Array, speed: Array) -> tuple[Array, Array]:
-        """action [count, A] as the environment takes it, speed [count] forward -> reward [count], terminated [count]"""
+    def healthy(self) -> Array:
+        """Whether each robot is well [count]."""
+
+    @abstractmethod
+    def judge(self, action: Array, speed: Array, well: Array) -> Array:
+        """action [B, A] as the environment takes it, speed [B] forward, well [B] -> reward [B]"""
 
     def noise(self, generator: np.random.Generator, size: int) -> Array:
         """Of the speeds at the start; positions are always uniform."""
@@ -126,8 +153,9 @@ class Robots(Stepped):
         self.batch.step(nstep=self.env.frame_skip)
         self.touch(np.arange(self.count))
         before, self.place = self.place, self.where().copy()
-        reward, terminated = self.judge(taken, (self.place - before) / self.dt)
-        return self.see(), reward.astype(np.float32), terminated, np.zeros(self.count, bool)
+        well = self.healthy()
+        reward = self.judge(taken, (self.place - before) / self.dt, well)
+        return self.see(), reward.astype(np.float32), ~well & self.falls, np.zeros(self.count, bool)
 
     def effort(self, action: Array) -> Array:
         return self.env._ctrl_cost_weight * np.square(action).sum(1)
@@ -142,60 +170,106 @@ class Robots(Stepped):
         self.set_counters(state)
 
 
-class HalfCheetahs(Robots):
+class Plain(Robots):
+    """Robots that show positions and speeds alone, and are well while these are within `ranges`. A policy that the kernels know
+    acts in them in one native call."""
+
+    swift = np.inf  # speeds are shown up to here
+
+    def __init__(self, problem: Mujoco, count: int):
+        from mujoco import MjData
+
+        super().__init__(problem, count)
+        self.desks = [MjData(self.model) for _ in range(self.threads)]
+        self.low, self.high = (np.full(self.model.nq + self.model.nv, bound) for bound in (-np.inf, np.inf))
+        for part, (low, high) in self.ranges():
+            self.low[part], self.high[part] = np.maximum(self.low[part], low), np.minimum(self.high[part], high)
+
+    def ranges(self) -> list[tuple[slice, tuple[float, float]]]:
+        """Within what limits these of the positions and speeds [nq + nv] have to be."""
+        return []
+
     def where(self) -> Array:
         return self.qpos[:, 0]
 
     def parts(self) -> list[Array]:
-        return [self.qpos[:, self.first_position :], self.qvel]
+        return [self.qpos[:, self.first_position :], self.qvel.clip(-self.swift, self.swift)]
 
+    def healthy(self) -> Array:
+        at = np.concatenate([self.qpos, self.qvel], 1)
+        return ((self.low < at) & (at < self.high)).all(1)
+
+    def judge(self, action: Array, speed: Array, well: Array) -> Array:
+        return self.env._forward_reward_weight * speed - self.effort(action)
+
+    def roll(self, policy: Any, obs: Tensor, generator: torch.Generator, horizon: int) -> Rolled | None:
+        box, n, drawn, before = self.problem.action_space, self.count, generator.get_state(), self.get_state()
+        known = native.library is not None and type(self) in dict(ROBOTS).values() and box.dtype == np.float32
+        if not known or engine() is None or not hasattr(policy, "actor"):
+            return None
+        actor = policy.actor(obs, generator, horizon)
+        if actor is None or (actor.action.shape[2:], actor.action.dtype) != (box.shape, torch.float32):
+            return None
+        noise, action, logp = actor.noise, actor.action, torch.empty(n, horizon)
+        seen, next_obs, obs = *(torch.empty(n, horizon, *self.shape) for _ in range(2)), obs.clone()
+        moved, (well, over), at = np.empty((n, horizon)), np.empty((2, n, horizon), bool), np.zeros(n, np.int64)
+        desks = tuple((desk._address, *(x.ctypes.data for x in (desk.qpos, desk.qvel, desk.ctrl))) for desk in self.desks)
+        ways = (self.first_position, self.swift, self.low.ctypes.data, self.high.ctypes.data, self.falls)
+        told = *(x.data_ptr() for x in (obs, action, logp, seen, next_obs)), *(x.ctypes.data for x in (moved, well, over))
+        while (begun := at < horizon).any():
+            held = (x.ctypes.data for x in (at, self.clock, self.batch.state, self.place))
+            native.library.journey(
+                self.physics(), desks, ways, (box.low.ctypes.data, box.high.ctypes.data), actor.net, actor.spread, noise.data_ptr(),
+                n, horizon, int(min(self.limit, 2**62)), *held, *told,
+            )  # fmt: skip
+            ended = begun & over[np.arange(n), at - 1]
+            if ended.any():
+                self.renew(ended.nonzero()[0], obs.numpy())
+        reward = self.judge(self.convert(action.flatten(0, 1)), moved.ravel() / self.dt, well.ravel()).astype(np.float32)
+        if not np.isfinite(float(next_obs.sum()) + float(reward.sum())):  # step by step it is found, and said, where
+            self.set_state(before)
+            generator.set_state(drawn)
+            return None
+        ends = over & ~well & self.falls
+        earned, terminated, truncated = map(torch.from_numpy, (reward.reshape(n, horizon), ends, over & ~ends))
+        return Rolled(obs, (seen, action, logp, earned, next_obs, terminated, truncated))
+
+    def physics(self) -> tuple[int, ...]:
+        """What the kernels need to know of MuJoCo and of the model."""
+        from mujoco import mjtState
+
+        model, size = self.model, self.batch.state.shape[1]
+        which = int(mjtState.mjSTATE_INTEGRATION)
+        return (*(engine() or ()), model._address, which, size, self.env.frame_skip, model.nq, model.nv)
+
+
+class HalfCheetahs(Plain):
     def noise(self, generator: np.random.Generator, size: int) -> Array:
         return self.env._reset_noise_scale * generator.standard_normal(size)
 
-    def judge(self, action: Array, speed: Array) -> tuple[Array, Array]:
-        return self.env._forward_reward_weight * speed - self.effort(action), np.zeros(self.count, bool)
 
-
-class Swimmers(Robots):
+class Swimmers(Plain):
     skip = 2
 
-    def where(self) -> Array:
-        return self.qpos[:, 0]
 
-    def parts(self) -> list[Array]:
-        return [self.qpos[:, self.first_position :], self.qvel]
-
-    def judge(self, action: Array, speed: Array) -> tuple[Array, Array]:
-        return self.env._forward_reward_weight * speed - self.effort(action), np.zeros(self.count, bool)
-
-
-class Walkers(Robots):
+class Walkers(Plain):
     """Walker2d: healthy while its height and its angle are within their ranges."""
 
-    def where(self) -> Array:
-        return self.qpos[:, 0]
+    swift = 10.0
 
-    def parts(self) -> list[Array]:
-        return [self.qpos[:, self.first_position :], self.qvel.clip(-10, 10)]
+    def ranges(self) -> list[tuple[slice, tuple[float, float]]]:
+        return [(slice(1, 2), self.env._healthy_z_range), (slice(2, 3), self.env._healthy_angle_range)]
 
-    def healthy(self) -> Array:
-        (low, high), (left, right) = self.env._healthy_z_range, self.env._healthy_angle_range
-        z, angle = self.qpos[:, 1], self.qpos[:, 2]
-        return (low < z) & (z < high) & (left < angle) & (angle < right)
-
-    def judge(self, action: Array, speed: Array) -> tuple[Array, Array]:
-        well = self.healthy()
+    def judge(self, action: Array, speed: Array, well: Array) -> Array:
         earned = self.env._forward_reward_weight * speed + well * self.env._healthy_reward
-        return earned - self.effort(action), ~well & self.env._terminate_when_unhealthy
+        return earned - self.effort(action)
 
 
 class Hoppers(Walkers):
     """As a walker, and all other numbers of its state are in a range too."""
 
-    def healthy(self) -> Array:
-        low, high = self.env._healthy_state_range
-        rest = np.concatenate([self.qpos[:, 2:], self.qvel], 1)
-        return super().healthy() & ((low < rest) & (rest < high)).all(1)
+    def ranges(self) -> list[tuple[slice, tuple[float, float]]]:
+        return [*super().ranges(), (slice(2, None), self.env._healthy_state_range)]
 
 
 class Touching(Robots):
@@ -241,13 +315,15 @@ class Ants(Touching):
     def clipped(self) -> Array:
         return self.forces.clip(*self.env._contact_force_range)
 
-    def judge(self, action: Array, speed: Array) -> tuple[Array, Array]:
+    def healthy(self) -> Array:
         low, high = self.env._healthy_z_range
         z = self.qpos[:, 2]
-        well = np.isfinite(self.qpos).all(1) & np.isfinite(self.qvel).all(1) & (low <= z) & (z <= high)
+        return np.isfinite(self.qpos).all(1) & np.isfinite(self.qvel).all(1) & (low <= z) & (z <= high)
+
+    def judge(self, action: Array, speed: Array, well: Array) -> Array:
         earned = speed * self.env._forward_reward_weight + well * self.env._healthy_reward
         pressed = self.env._contact_cost_weight * np.square(self.clipped()).reshape(self.count, -1).sum(1)
-        return earned - (self.effort(action) + pressed), ~well & self.env._terminate_when_unhealthy
+        return earned - (self.effort(action) + pressed)
 
 
 class Humanoids(Touching):
@@ -269,14 +345,16 @@ class Humanoids(Touching):
     def parts(self) -> list[Array]:
         return [self.qpos[:, self.first_position :], self.qvel, *self.felt]
 
-    def judge(self, action: Array, speed: Array) -> tuple[Array, Array]:
+    def healthy(self) -> Array:
         low, high = self.env._healthy_z_range
         z = self.qpos[:, 2]
-        well = (low < z) & (z < high)
+        return (low < z) & (z < high)
+
+    def judge(self, action: Array, speed: Array, well: Array) -> Array:
         earned = self.env._forward_reward_weight * speed + well * self.env._healthy_reward
         pressed = self.env._contact_cost_weight * np.square(self.forces).reshape(self.count, -1).sum(1)
         spent = self.effort(action.astype(np.float64)) + pressed.clip(*self.env._contact_cost_range)
-        return earned - spent, ~well & self.env._terminate_when_unhealthy
+        return earned - spent
 
 
 ROBOTS = (
