@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any
 
@@ -14,13 +15,26 @@ from ..core.state import State
 from ..core.stream import Stream
 from .generate import repeat, scored
 
+Collector = Callable[[State, Any, Stream], Pairs]
 
-def pairs(*, count: int = 64) -> Callable[[State, Any, Stream], Pairs]:
+
+def pairs(*, count: int = 64) -> Collector:
     """`count` pairs, from what the problem has compared already or, on a Language problem, from `state.reference`:
     two answers to each of `count` prompts, ranked by score; ties are dropped."""
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     return lambda state, problem, rng: compare(problem, state, rng, count)
+
+
+def irrelevant(*, count: int = 64) -> Collector:
+    """As `pairs`, but what is rejected is what was chosen for another prompt: fluent, and unlikely here."""
+    collect = pairs(count=count)
+
+    def elsewhere(state: State, problem: Any, rng: Stream) -> Pairs:
+        found = collect(state, problem, rng)
+        return replace(found, rejected=found.chosen.roll(1, 0), rejected_mask=found.chosen_mask.roll(1, 0))
+
+    return elsewhere
 
 
 @singledispatch
