@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from .ratio import averaged
+from .bounds import balanced, second_moment
+from .ratio import averaged, summed
 from .terms import Terms, loss
 
 Bound = float | Tensor
@@ -69,3 +72,62 @@ def cispo(t: Terms, *, low: float = 1.0, high: float = 0.28) -> tuple[Tensor, di
     with torch.no_grad():
         weight = t.ratio.clamp(1 - low, 1 + high)
     return -weight * t.advantage * t.new, {"clipped": weight != t.ratio}
+
+
+@loss()
+def cpgd(t: Terms, *, width: float = 0.2, drift: float = 0.01, cap: float = 0.2) -> tuple[Tensor, dict[str, Tensor]]:
+    """-min(z A, clip(z, log(1 - width), log(1 + width)) A), z = log r, plus `drift` times an estimate of KL(old || new).
+
+    No ratio multiplies the gradient: it is A inside the band and 0 where the band was left for the better. The drift's gradient is
+    min(r - 1, cap) times that of log pi. arXiv:2505.12504
+    """
+    free = t.log_ratio * t.advantage
+    with torch.no_grad():
+        bounded = t.log_ratio.clamp(math.log1p(-width), math.log1p(width))
+        held = bounded * t.advantage
+        pull = (t.ratio - 1).clamp(max=cap)
+    return drift * pull * t.new - torch.where(free <= held, free, held), {"clipped": bounded != t.log_ratio, "drift": pull}
+
+
+@loss("whole")
+def bapo(
+    t: Terms, *, target: float = 0.5, low: float = 0.8, high: float = 1.2, low_most: float = 0.95, high_most: float = 2.0,
+    low_step: float = 0.05, high_step: float = 0.1, dual: float = 3.0,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """PPO's clip between absolute bounds that are moved until what was better than expected pulls at least `target` times as
+    strongly as what was worse. They are the same for the whole minibatch; `balanced` finds them. arXiv:2510.18927"""
+    bounds = balanced(t.whole, target, (low, high), (low_most, high_most), (low_step, high_step))
+    value, metrics = between(t.ratio, t.advantage, *bounds, dual)
+    return value, {**metrics, **{name: torch.full_like(t.mask, x) for name, x in zip(("low", "high"), bounds, strict=True)}}
+
+
+@loss("whole")
+def m2po(t: Terms, *, budget: float = 0.04, low: float = 0.3, high: float = 0.5) -> tuple[Tensor, dict[str, Tensor]]:
+    """PPO's clip at exp(+-tau), where tau cuts the mean square of log r to `budget`, over the decisions that a step would push
+    further away; never narrower than [1 - low, 1 + high]. arXiv:2510.01161"""
+    tau = second_moment(t.whole, budget)
+    return between(t.ratio, t.advantage, (-tau).exp().clamp(max=1 - low), tau.exp().clamp(min=1 + high))
+
+
+@loss()
+def topr(
+    t: Terms, *, good_low: float = 1.0, good_high: float = 1.0, bad_low: float = 0.0, bad_high: float = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-clip(s, low, high) A log pi, s the ratio of the whole trajectory, without gradient: what was worse than expected loses its
+    weight once the policy has left it. arXiv:2503.14286 eq. 7
+
+    good_low, good_high  bounds of the weight of what was better than expected
+    bad_low, bad_high    and of what was worse. All four at 1: REINFORCE on whatever data
+    """
+    with torch.no_grad():
+        ratio = summed(t).exp()
+        weight = torch.where(t.advantage >= 0, ratio.clamp(good_low, good_high), ratio.clamp(bad_low, bad_high))
+    return -weight * t.advantage * t.new, {"weight": weight}
+
+
+@loss()
+def rapid(t: Terms, *, most: float = 2.0) -> tuple[Tensor, dict[str, Tensor]]:
+    """-min(s, most) A log pi, s the ratio of the whole trajectory, without gradient. arXiv:2510.03515"""
+    with torch.no_grad():
+        weight = summed(t).exp().clamp(max=most).expand_as(t.mask)
+    return -weight * t.advantage * t.new, {"weight": weight}
