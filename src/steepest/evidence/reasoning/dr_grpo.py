@@ -25,4 +25,9 @@ claim = Claim(
     seeds=5,
     figure="length",
     tried="Nothing is tuned: both arms have the learning rate and the batch of GRPO's own claim. Fixed before the first run.",
+    why=(
+        "Written after the run: on these sums a chain is what makes an answer right, so both arms learn to write longer answers "
+        "for the sake of the reward, and the seeds differ by more than the two averages do. That a token's pull does not depend "
+        "on its answer's length holds exactly (tests/test_reasoning_losses.py)."
+    ),
 )
