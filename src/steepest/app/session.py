@@ -59,6 +59,7 @@ class Session:
             ("steps", f"{plan.steps}{first}; seed {plan.seed}; checkpoints {save} and at the end"),
             ("parameters", f"{count:,}, of which {trained:,} are trained"),
             ("device", f"{plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)}{spare(plan.device)}"),
+            *([("sandbox", self.problem.holds)] if hasattr(self.problem, "holds") else []),
             ("out", str(self.out)),
         ):
             grid.add_row(name, escape(text))

@@ -22,6 +22,10 @@ class Problem(ABC):
         """How good `policy` is: numbers by name, the first being the figure that matters (higher is better)."""
 
 
+class Unavailable(ConnectionError):
+    """What a verdict needs is not there: an endpoint, a sandbox. It says nothing of the answers, so the run stops, saved."""
+
+
 @dataclass(frozen=True)
 class Prompts:
     """P prompts as tokens. `ids` [P, L] long, left-padded; `mask` [P, L] 1 on real tokens; `key` [P] long."""

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.problem import Unavailable
 from ..core.stream import Stream
 
 
-class BadEndpoint(ConnectionError):
+class BadEndpoint(Unavailable):
     """The endpoint did not answer, or refused the request."""
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..core.problem import Pool, Prompts
 from ..core.stream import Stream
 from .reading import Placed, Row, Source, row_of, rows
-from .rewards import Reward, guarded
+from .rewards import Reward, graded
 from .tokens import byte_level
 
 ROWS = 64  # answers at once in an evaluation
@@ -142,14 +142,13 @@ class SingleTurn(Pool):
         return [self.tokenizer.decode(row, skip_special_tokens=True) for row in said]
 
     def judged(self, rows: Sequence[Row], texts: Sequence[str]) -> tuple[Tensor, dict[str, float]]:
-        """Reward of each text [N] as an answer to its row; and, where calls have a time limit, how many failed."""
+        """Reward of each text [N] as an answer to its row; and what the reward reports, as how many of its calls failed."""
         calls: list[tuple[Any, ...]] = [(row.question, text, row.answer) for row, text in zip(rows, texts, strict=True)]
         reward: Callable[..., float] = self.reward
         if self.columns:
             reward = with_columns(reward, self.columns)
             calls = [(*call, *(row.more[name] for name in self.columns)) for call, row in zip(calls, rows, strict=True)]
-        score, failures = guarded(reward, calls, seconds=self.seconds, failing=self.failing)
-        return score, {} if self.seconds is None else {"reward_failures": float(failures)}
+        return graded(reward, calls, seconds=self.seconds, failing=self.failing)
 
     def grade(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, float]]:
         return self.judged([self.train[k] for k in prompts.key.tolist()], self.read(tokens, mask))
@@ -213,7 +212,7 @@ class Questions(SingleTurn):
 
     data            a file (.jsonl, .json, .csv, .tsv, .parquet), a folder of such files or one that `datasets` saved, OWNER/NAME of
                     the Hugging Face hub; in Python also any iterable of rows: objects of named values, or pairs (question, answer)
-    reward          (question, completion, answer) -> number, see `rewards.guarded`: one of the library's or MODULE:FUNCTION
+    reward          (question, completion, answer) -> number, see `rewards.graded`: one of the library's or MODULE:FUNCTION
     question        the column with the question: a text, or a list of chat messages {"role": ..., "content": ...}
     answer          the column that the reward compares with, of any type; none: the reward gets an empty text
     columns         further columns that the reward gets by their names

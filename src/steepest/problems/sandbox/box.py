@@ -155,7 +155,7 @@ class Sandbox:
 
     def wrapped(self, files: View, limits: Limits) -> list[str]:
         """The arguments of bubblewrap that come before the program's."""
-        above = sorted({str(path) for bind in files.binds for path in Path(bind).parents if path != Path("/")})
+        above = sorted({str(path) for bind in files.binds for path in Path(bind).parents if path != Path("/")} | {"/dev"})
         made = [word for path in above for word in ("--perms", "0755", "--dir", path)]  # else as closed as the real ones
         bound = [word for path in files.binds for word in ("--ro-bind", path, path)]
         masked = [word for path in files.hidden for word in ("--tmpfs", path, "--remount-ro", path)]

@@ -1,4 +1,4 @@
-"""Reward functions: any Python callable, called so that it cannot hurt a run; and answers that are numbers, verified."""
+"""Reward functions: any Python callable, called so that it cannot hurt a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 import numbers
 import os
-import re
 import signal
 import sys
 import warnings
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..core.problem import finite
+from ...core.problem import Unavailable, finite
 
 
 class Reward(Protocol):
@@ -28,7 +27,20 @@ class Reward(Protocol):
     def __call__(self, *args: Any, **columns: Any) -> float: ...
 
 
-# ------------------------------------------------------------------------------------ calls that may fail
+def graded(
+    reward: Callable[..., Any], calls: Sequence[tuple[Any, ...]], *, seconds: float | None = 10.0, failing: float = 0.0
+) -> tuple[Tensor, dict[str, float]]:
+    """`reward` of each call (prompt, completion, answer), [N] float32, and numbers that the step reports.
+
+    A reward with a method ``grade(calls, seconds=, failing=) -> (scores, numbers)`` scores all calls at once and guards itself:
+    a mix of rewards, programs that run side by side, a model that judges. Any other is called by `guarded`.
+    """
+    own = getattr(reward, "grade", None)
+    if own is not None:
+        score, told = own(calls, seconds=seconds, failing=failing)
+        return finite(score, len(calls), f"the reward {named(reward)}"), told
+    score, failures = guarded(reward, calls, seconds=seconds, failing=failing)
+    return score, {} if seconds is None else {"reward_failures": float(failures)}
 
 
 def guarded(
@@ -48,7 +60,8 @@ def guarded(
     here: exceptions are caught, `sys.exit` too, and nothing ends a hang.
 
     Failures give one warning, of the first. Raises ValueError, naming the function and the index, where a call gives
-    something else than a finite number: that is a mistake of the function, not of a sample.
+    something else than a finite number: that is a mistake of the function, not of a sample. `Unavailable` is passed on: what
+    the function needs is not there, and that is no mistake of a sample either.
     """
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds must be positive, or None for no limit, not {seconds}")
@@ -61,6 +74,8 @@ def guarded(
     for index, (kind, said) in enumerate(outcomes):
         if kind == "wrong":
             raise ValueError(f"the reward {name} gave {said} for answer {index}: it must give one number for each answer")
+        if kind == "absent":
+            raise Unavailable(said)
     failures = [said for kind, said in outcomes if kind == "failed"]
     if failures:
         warnings.warn(
@@ -70,7 +85,7 @@ def guarded(
     return finite(values, len(calls), f"the reward {name}"), len(failures)
 
 
-Outcome = tuple[str, Any]  # ("value", number), ("wrong", what was given instead) or ("failed", why)
+Outcome = tuple[str, Any]  # ("value", number), ("wrong", what was given instead), ("failed", why) or ("absent", why)
 
 
 def tried(reward: Callable[..., Any], call: tuple[Any, ...]) -> Outcome:
@@ -79,6 +94,8 @@ def tried(reward: Callable[..., Any], call: tuple[Any, ...]) -> Outcome:
         if getattr(value, "ndim", None) == 0:  # of an array or a tensor
             value = value.item()
         return ("value", float(value)) if isinstance(value, numbers.Real) else ("wrong", repr(value)[:200])
+    except Unavailable as error:
+        return "absent", str(error)
     except (Exception, SystemExit) as error:
         return "failed", f"{type(error).__name__}: {error}"[:500]
 
@@ -138,62 +155,3 @@ def named(function: Any) -> str:
     if isinstance(function, functools.partial):
         return named(function.func)
     return getattr(function, "__qualname__", None) or type(function).__name__
-
-
-# ------------------------------------------------------------------------------------ answers that are numbers
-
-CURRENCY = r"(?:\\?\$|[€£¥₹])"
-NUMBER = re.compile(
-    rf"""\s* {CURRENCY}? \s* (?P<sign>[-+−]?) \s* {CURRENCY}? \s*
-    (?P<whole>[0-9]{{1,3}}(?:,[0-9]{{3}})+ | [0-9]*) (?:\.(?P<part>[0-9]*))?
-    (?P<unit>[^0-9]*)""",
-    re.VERBOSE | re.DOTALL,
-)
-BOX = r"\boxed{"
-
-
-def numeric(prompt: str, completion: str, answer: str) -> float:
-    """1 if the final answer of a completion is the number `answer`, however it is spelt; else 0."""
-    said = number(final_answer(completion))
-    return float(said is not None and said == number(answer))
-
-
-def final_answer(text: str) -> str:
-    r"""What stands behind the last ``####``, to the end of its line, or in the last ``\boxed{}``, whichever comes later.
-
-    Nothing where there is neither.
-
-    >>> final_answer("5 + 13 = 18\n#### $18.00\nDone."), final_answer(r"so \boxed{\frac{1}{2}}."), final_answer("18")
-    ('$18.00', '\\frac{1}{2}', '')
-    """
-    mark, box = text.rfind("####"), text.rfind(BOX)
-    if mark < 0 and box < 0:
-        return ""
-    if mark > box:
-        return text[mark + 4 :].strip().partition("\n")[0].strip()
-    depth, inside = 1, text[box + len(BOX) :]
-    for place, letter in enumerate(inside):
-        depth += (letter == "{") - (letter == "}")
-        if depth == 0:
-            return inside[:place].strip()
-    return ""  # it was never closed
-
-
-def number(text: str) -> str | None:
-    r"""The number that a text is, in its shortest decimal form, so that equal numbers are equal strings; None if it is none.
-
-    A currency sign before it, commas between thousands, zeros at the ends, and a unit behind it (whatever holds no
-    numeral: percent, words) do not matter; nor do ``**bold**``, ``$math$`` and LaTeX's ``\text{}``, ``\$``, ``{,}``.
-
-    >>> number("$1,234.50"), number("-007 apples"), number(r"18\%"), number("3 or 4"), number("1,5")
-    ('1234.5', '-7', '18', None, None)
-    """
-    for old, new in (("{,}", ","), ("\\!", ""), ("\\,", " "), ("\\(", ""), ("**", "")):
-        text = text.replace(old, new)
-    found = NUMBER.fullmatch(text)
-    if found is None or not (found["whole"] or found["part"]) or any(c.isnumeric() for c in found["unit"]):
-        return None  # the last: 3½, 5², 18万
-    whole = found["whole"].replace(",", "").lstrip("0") or "0"
-    part = (found["part"] or "").rstrip("0")
-    sign = "-" if found["sign"] in ("-", "−") and (whole != "0" or part) else ""
-    return f"{sign}{whole}.{part}" if part else f"{sign}{whole}"
