@@ -253,3 +253,58 @@ def test_a_fixed_set_asks_what_it_drew_once():
     assert torch.equal(hinted.key, asked.key)
     with pytest.raises(ValueError, match="count must be at least 1"):
         Fixed(problem, count=0)
+
+
+# ------------------------------------------------------------------------------------ steps
+
+
+def random_answers(problem, count, seed):
+    """Answers of every kind: the teacher's, and tokens drawn at random."""
+    generator = Stream(seed).torch()
+    prompts, tokens, mask = problem.teach(count, generator)
+    drawn = torch.randint(1, len(problem.tokenizer), tokens.shape, generator=generator)
+    tokens = drawn.where(torch.rand(tokens.shape, generator=generator) < 0.3, tokens)
+    tokens[:, -1] = END
+    mask = upto_end(tokens)
+    return prompts, tokens.where(mask > 0, PAD), mask
+
+
+def test_the_steps_of_a_sum_are_its_digits():
+    problem = AddCliff()
+    prompts, tokens, mask = random_answers(problem, 300, 3)
+    step, right = problem.steps(prompts, tokens, mask)
+    seen = 0
+    for n in range(300):
+        truth = add(problem.tokenizer.decode(prompts.ids[n]))
+        for t in range(tokens.shape[1]):
+            said = problem.tokenizer.decode(tokens[n, t]) if mask[n, t] else ""
+            assert bool(step[n, t]) is (said.isdigit())
+            assert bool(right[n, t]) is (said.isdigit() and t < len(truth) and said == truth[t])
+            seen += int(right[n, t])
+    assert seen > 300
+    whole = problem.right(prompts.key)
+    step, right = problem.steps(prompts, whole, upto_end(whole))
+    assert torch.equal(step, right)
+    assert torch.equal(step.sum(1) + 1, upto_end(whole).sum(1))
+
+
+def test_the_steps_of_a_chain_are_its_running_sums():
+    problem = ChainSum()
+    prompts, tokens, mask = random_answers(problem, 300, 4)
+    step, right = problem.steps(prompts, tokens, mask)
+    seen = 0
+    for n in range(300):
+        digits = [int(d) for d in re.match(r"\d+", problem.tokenizer.decode(prompts.ids[n]))[0]]
+        sums = list(itertools.accumulate(digits, lambda a, b: (a + b) % 10))
+        said = [problem.tokenizer.decode(i) for i in tokens[n][mask[n] > 0]]
+        steps, rights = [], []
+        for t, word in enumerate(said):
+            is_step = said[0] == "chain" and "so" not in said[:t] and word.isdigit()
+            place = sum(steps)
+            steps.append(is_step)
+            rights.append(is_step and place < len(sums) and int(word) == sums[place])
+        rest = [False] * (tokens.shape[1] - len(said))
+        assert step[n].bool().tolist() == steps + rest
+        assert right[n].bool().tolist() == rights + rest
+        seen += sum(rights)
+    assert seen > 100

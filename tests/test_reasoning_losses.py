@@ -168,10 +168,10 @@ def test_on_a_language_model_every_group_says_something():
 
 
 def test_the_soft_end_by_hand():
-    paid = overlong(torch.tensor([0.0, 16.0, 18.0, 20.0, 25.0]), longest=20, cache=4)
+    paid = overlong(torch.tensor([0.0, 16.0, 18.0, 20.0, 25.0]), most=20, buffer=4)
     assert paid.tolist() == [0, 0, -0.5, -1, -1]
     with pytest.raises(ValueError, match="cache lies in"):
-        overlong(torch.ones(1), longest=20, cache=21)
+        overlong(torch.ones(1), most=20, buffer=21)
 
 
 def test_it_is_paid_on_the_last_token():

@@ -106,6 +106,14 @@ class AddCliff(Symbolic):
         place = torch.arange(self.width + 2)
         return spelt.where(place <= length, END).where(place <= length + 1, PAD)
 
+    def steps(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Which tokens are steps [N, T] and which of them are right [N, T], as floats: each digit is a step of its own, and one
+        behind the sum's last is wrong."""
+        right = self.right(prompts.key)
+        right = pad(right, (0, max(0, tokens.shape[1] - right.shape[1])), value=PAD)[:, : tokens.shape[1]]
+        step = (mask > 0) & (tokens >= ZERO) & (tokens < ZERO + 10)
+        return step.float(), (step & (tokens == right)).float()
+
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         length = 1 + random(self.width, (count,), generator)
         prompts = self.ask(length, generator)
@@ -258,6 +266,17 @@ class ChainSum(Symbolic):
     def kinds(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> Tensor:
         """The token before the end token, which is the digit said; of an answer that was cut off, its last."""
         return tokens.gather(1, (mask.sum(1, keepdim=True).long() - 2).clamp(min=0)).squeeze(1)
+
+    def steps(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Which tokens are steps [N, T] and which of them are right [N, T], as floats: the digits of a chain before `so`, where
+        the i-th is right if it is the i-th running sum. An answer that is said at once has no step."""
+        made, width = mask > 0, self.width
+        so = (((tokens == self.symbol("so")) & made).cumsum(1)) > 0
+        step = made & ~so & (tokens[:, :1] == self.symbol("chain")) & (tokens >= ZERO) & (tokens < ZERO + 10)
+        place = step.cumsum(1) - 1
+        truth = self.sums(prompts.key).gather(1, place.clamp(0, width - 1))
+        asked = place < (prompts.key // 10**width)[:, None]
+        return step.float(), (step & asked & (tokens - ZERO == truth)).float()
 
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         length = 2 + random(self.width - 1, (count,), generator)

@@ -28,7 +28,7 @@ def soft_end(share: float) -> Select:
     """The last decision pays for a length in the last `share` of what the policy may say."""
 
     def select(state: State, batch: Batch) -> Batch:
-        paid = overlong(batch.length, longest=state.policy.max_new, cache=share * state.policy.max_new)
+        paid = overlong(batch.length, most=state.policy.max_new, buffer=share * state.policy.max_new)
         last = batch.length.long()[:, None] - 1
         reward = batch.reward.scatter_add(1, last, paid[:, None])
         return batch.having(reward=reward, info={**batch.info, "overlong": float(paid.mean())})
