@@ -19,7 +19,7 @@ def call(*arguments):
     return found
 """
 
-TEXT = r"""
+ESCAPES = r"""
 ## a fork bomb
 while True:
     attempt(os.fork)
@@ -339,4 +339,154 @@ for number in (425, 426, 427, {bpf}, {perf}, {keyctl}, 434, 438, 442, 444, 446, 
 
 """
 
-ESCAPES = {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in TEXT.split("\n## ")[1:]}
+
+
+def by_name(text):
+    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in text.split("\n## ")[1:]}
+
+# Programs that try to pass the tests of an addition without adding.
+TRICKS = r"""
+## an object that equals everything
+class Any:
+    def __eq__(self, *x): return True
+    def __ne__(self, *x): return False
+    def __lt__(self, *x): return True
+    def __le__(self, *x): return True
+    def __gt__(self, *x): return True
+    def __ge__(self, *x): return True
+    def __sub__(self, *x): return self
+    def __rsub__(self, *x): return self
+    def __abs__(self, *x): return 0
+    def __bool__(self, *x): return True
+    def __hash__(self, *x): return 0
+    def __iter__(self, *x): return iter((1, 2))
+    def __len__(self, *x): return 2
+    def __contains__(self, *x): return True
+    def __float__(self, *x): return 1.4
+    def __int__(self, *x): return 3
+def add(a, b): return Any()
+
+## a number that equals everything
+class N(int):
+    def __eq__(self, x): return True
+    __hash__ = int.__hash__
+def add(a, b): return N(7)
+
+## a list that holds everything
+class L(list):
+    def __iter__(self): return iter((1, 2))
+    def __eq__(self, x): return True
+def add(a, b): return L([9])
+
+## leaving with 0
+import os
+def add(a, b): os._exit(0)
+
+## leaving with 0 at once
+import os
+os._exit(0)
+
+## sys.exit
+import sys
+def add(a, b): sys.exit(0)
+
+## SystemExit at once
+raise SystemExit(0)
+
+## saying true
+print('[true, true, true]')
+import os
+os._exit(0)
+
+## sending true
+import os
+for n in range(3, 20):
+    try: os.write(n, b'[true, true, true]')
+    except OSError: pass
+os._exit(0)
+
+## sending values of the wrong kind
+import os
+for n in range(3, 20):
+    try: os.write(n, b'[[{"set": [[1]]}], [{}], [{"x": 1}]]')
+    except OSError: pass
+os._exit(0)
+
+## a pickle
+import pickle, os
+class P:
+    def __reduce__(self): return (os.system, ('touch /tmp/steepest-was-here',))
+for n in (1, 3, 4, 5, 6):
+    try: os.write(n, pickle.dumps(P()))
+    except OSError: pass
+os._exit(0)
+
+## other builtins
+import builtins
+builtins.abs = builtins.set = lambda x: 0
+builtins.isinstance = lambda *x: True
+builtins.bool = lambda x: True
+def add(a, b): return 3
+
+## another json
+import json
+json.dump = lambda x, f: f.write('[[3], [1.4], [[0]]]')
+def add(a, b): return 0
+
+## reading what is wanted
+import sys
+frame = sys._getframe()
+found = []
+while frame:
+    found += list(frame.f_locals.values())
+    frame = frame.f_back
+def add(a, b): return next((x for x in found if str(x) == '1.' + chr(52)), 0)
+
+## reading it from memory
+import gc
+found = [x for y in gc.get_objects() if type(y) is tuple for x in y]
+def add(a, b): return next((x for x in found if str(x) == '1.' + chr(52)), 0)
+
+## no end
+def add(a, b):
+    while True: pass
+
+## no end at exit
+import atexit, time
+atexit.register(time.sleep, 1000)
+def add(a, b): return 0
+
+## much output
+while True: print('x' * 1000)
+
+## recursion
+def add(a, b): return add(a, b)
+
+## lists in lists
+def add(a, b):
+    x = []
+    for _ in range(900): x = [x]
+    return x
+
+## a list in itself
+def add(a, b):
+    x = []
+    x.append(x)
+    return x
+
+## a huge number
+def add(a, b): return 10 ** 5000
+
+## generators
+def add(a, b):
+    while True: yield 1
+
+## a monstrous name
+class A: pass
+A.__name__ = 'x' * 10**6
+def add(a, b): return A()
+
+## half a letter
+def add(a, b): return '\ud800'
+
+"""

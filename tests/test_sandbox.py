@@ -19,7 +19,8 @@ import pytest
 from steepest.problems.sandbox import Limits, Sandbox, SandboxError, candidates, choice, sandbox, tried
 from steepest.problems.sandbox.seccomp import ARCHITECTURES, AUDIT, seccomp_filter
 
-from .escapes import BEFORE, ESCAPES
+from . import escapes
+from .escapes import BEFORE, by_name
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="programs are held on Linux only")
 
@@ -42,6 +43,7 @@ def tiers():
     return [first, *(name for name in other if name in names and name != first)] if first else []
 
 
+ESCAPES = by_name(escapes.ESCAPES)
 TIERS = tiers()
 
 

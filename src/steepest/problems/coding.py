@@ -14,7 +14,7 @@ from ..core.problem import Prompts, Warmup
 from . import reading
 from .reading import Row
 from .rewards import CodeReward, code_reward
-from .rewards.cases import tests_of
+from .rewards.cases import cases_of
 from .sandbox import Limits
 from .single_turn import SingleTurn, positive
 from .symbolic import chance, random
@@ -152,7 +152,7 @@ def tested(placed: reading.Placed) -> Row:
     row = reading.row_of(placed, "question", "tests", ())
     told = row.answer if isinstance(row.answer, str) else json.dumps(row.answer)
     try:
-        tests_of(told)
+        cases_of(told)
     except ValueError as error:
         raise ValueError(f"{placed[0]}: {error}; each line is {{\"question\": ..., \"tests\": [...]}}") from error
     return Row(row.question, told)

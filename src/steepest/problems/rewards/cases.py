@@ -38,7 +38,7 @@ class Claim:
     wanted: Any = None
 
 
-def tests_of(answer: str) -> list[Told | Claim]:
+def cases_of(answer: str) -> list[Told | Claim]:
     """The tests that an answer of the data holds, in JSON. Raises ValueError with what is wrong.
 
     A list, each entry an assertion (a text such as "assert f(2) == 4") or {"stdin": ..., "stdout": ...}; or one object
@@ -54,10 +54,10 @@ def tests_of(answer: str) -> list[Told | Claim]:
         told = [{"stdin": x, "stdout": y} for x, y in zip(told["inputs"], told["outputs"], strict=True)]
     if not isinstance(told, list) or not told:
         raise ValueError(f"tests are a list with at least one entry, not {answer[:80]!r}")
-    return [test_of(entry, index) for index, entry in enumerate(told)]
+    return [case_of(entry, index) for index, entry in enumerate(told)]
 
 
-def test_of(entry: Any, index: int) -> Told | Claim:
+def case_of(entry: Any, index: int) -> Told | Claim:
     if isinstance(entry, str):
         return claim_of(entry, index)
     if isinstance(entry, dict) and isinstance(entry.get("stdin", ""), str) and isinstance(entry.get("stdout"), str):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...core.problem import Unavailable
 from ..sandbox import Limits, Outcome, Sandbox, SandboxError, sandbox
-from .cases import Claim, Told, beside, judge, received, tests_of
+from .cases import Claim, Told, beside, cases_of, judge, received
 
 FENCED = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 SENT = 2**18  # bytes of values that cross over
@@ -83,7 +83,7 @@ class CodeReward:
 
     def read(self, answer: str, index: int) -> list[Told | Claim]:
         try:
-            return tests_of(answer)
+            return cases_of(answer)
         except ValueError as error:
             raise ValueError(f"the answer of row {index}: {error}") from error
 
@@ -151,7 +151,7 @@ def code_reward(
     workers  programs that run side by side; None: as many as there are processors
     weak     run programs where nothing holds them but limits of resources; see `sandbox`
 
-    The answer holds tests as `cases.tests_of` reads them. Raises Unavailable where nothing on this machine holds a program.
+    The answer holds tests as `cases.cases_of` reads them. Raises Unavailable where nothing on this machine holds a program.
     """
     made = CodeReward(limits, share, workers, weak)
     made.box  # noqa: B018 - refuses here, before any work, where there is no sandbox
