@@ -9,7 +9,7 @@ from ...systems.reasoning.grpo import grpo
 from ..claim import Claim, final
 
 claim = Claim(
-    says="From as many answers in all, of which 2,048 estimate values beforehand, A*-PO learns sums of 256 prompts as well as GRPO.",
+    says="From as many answers, 2,048 of which estimate values beforehand, A*-PO learns from 256 prompts as well as GRPO.",
     problem=partial(Fixed, problem=AddCliff(), count=256),
     ours=partial(a_star_po, beta2=0.02, lr=3e-4, prompts=128),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=16, group=8),

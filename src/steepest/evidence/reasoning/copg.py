@@ -7,7 +7,7 @@ from ...systems.reasoning.copg import copg
 from ..claim import Claim, final
 
 claim = Claim(
-    says="From the frozen reference's answers alone CoPG learns sums of 3 to 6 digits better than a policy gradient without ratios.",
+    says="From the frozen reference's answers CoPG learns sums of 3 to 6 digits better than a policy gradient without ratios.",
     problem=partial(AddCliff),
     ours=partial(copg, beta=0.1, lr=1e-3, prompts=32, group=4),
     baseline=partial(copg, beta=1e-6, lr=1e-3, prompts=32, group=4),  # what is left of the square is -A log pi
@@ -16,7 +16,7 @@ claim = Claim(
     steps=60,
     seeds=5,
     tried=(
-        "One run of each arm on seed 100 with these settings: .33 and .23. Learning rate and steps are such that the policy moves far "
-        "from the reference, which is where the two differ."
+        "One run of each arm on seed 100 with these settings: .33 and .23. Learning rate and steps are such that the policy moves "
+        "far from the reference, which is where the two differ."
     ),
 )

@@ -17,7 +17,7 @@ claim = Claim(
     steps=40,
     seeds=5,
     tried=(
-        "Nothing was tuned: both have the learning rate that the claims of grpo and reinforce found best; eta, passes and steps were "
-        "fixed before the first run. With one pass both methods take the same step but for its length."
+        "Nothing was tuned: both have the learning rate that the claims of grpo and reinforce found best; eta, passes and steps "
+        "were fixed before the first run. With one pass both methods take the same step but for its length."
     ),
 )

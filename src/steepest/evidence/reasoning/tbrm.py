@@ -18,7 +18,7 @@ claim = Claim(
     seeds=5,
     margin=-0.03,
     tried=(
-        "One run of TBRM on seed 100 at beta = .1 and .5: .74 (used) and .42. The learning rate is what the claim of grpo found best "
-        "for the baseline. As well as means: at most .03 of accuracy less."
+        "One run of TBRM on seed 100 at beta = .1 and .5: .74 (used) and .42. The learning rate is what the claim of grpo found "
+        "best for the baseline. As well as means: at most .03 of accuracy less."
     ),
 )
