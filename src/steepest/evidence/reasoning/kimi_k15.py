@@ -26,7 +26,7 @@ claim = Claim(
     figure="length",
     tried=(
         "Nothing was tuned. The task is scaled down (at most 4 digits, 200 steps of warm-up) for time; weight of the length "
-        "reward, learning rate, steps and the price of accuracy were fixed before the first run. Moments that begin anew make Adam's first "
-        "steps as long as the learning rate, whence a small one."
+        "reward, learning rate, steps and the price of accuracy were fixed before the first run. Moments that begin anew make "
+        "Adam's first steps as long as the learning rate, whence a small one."
     ),
 )
