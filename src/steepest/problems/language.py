@@ -23,7 +23,7 @@ class AddCliff(Symbolic):
     """Add two numbers of n digits, written lowest digit first: 1 for exactly the n + 1 digits of the sum, else 0.
 
     Both numbers stand one behind the other, each with room for the longest, so that what belongs to a digit of the sum always
-    stands at the same distance from it. The longer the numbers, the less often the teacher was right: beyond some length every
+    stands at the same distance from it. The longer the numbers, the less often the teacher was right on what it was not told: beyond some length every
     answer of the policy is wrong, and a group of answers says nothing (the learning cliff). A hint writes the first digits of
     the sum into the prompt.
 
@@ -116,13 +116,14 @@ class AddCliff(Symbolic):
 
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         length = 1 + random(self.width, (count,), generator)
-        prompts = self.ask(length, generator)
+        prompts, told = self.ask(length, generator), torch.zeros(count)
         if self.hints:
             level = torch.rand(count, generator=generator) * chance(0.5, (count,), generator)
-            prompts = self.hint(prompts, level)
+            prompts, told = self.hint(prompts, level), (level * (length + 1)).floor()
         right = self.right(prompts.key)
         wrong = ZERO + (right - ZERO + 1 + random(9, right.shape, generator)) % 10
         slip = chance(torch.tensor(self.noise)[length - 1, None], right.shape, generator) & (right >= ZERO)
+        slip &= torch.arange(right.shape[1]) >= told[:, None]  # what is told is copied
         tokens = wrong.where(slip, right)
         return prompts, tokens, upto_end(tokens)
 

@@ -20,7 +20,7 @@ claim = Claim(
     steps=80,
     seeds=5,
     tried=(
-        "Nothing of its own: the problem, the rate, the sizes and the steps are those of the claim of ghpo, fixed before the first "
-        "run. A sum of three digits has four digits, so three levels are all that differ."
+        "Nothing of its own: the problem, the rate, the sizes and the steps are those of the claim of ghpo. A sum of three digits "
+        "has four digits, so three levels are all that differ. A first run gave 0 on every seed, for the reason told there."
     ),
 )
