@@ -42,6 +42,18 @@ def need(batch):
     return batch.key % 10 % 4
 
 
+def test_the_teacher_copies_what_is_told():
+    """Or a warmed-up policy would not heed a hint."""
+    task = AddCliff(width=6, least=6, hints=True)
+    prompts, tokens, _ = task.teach(400, Stream(0).torch())
+    slots = prompts.ids[:, 12:19]
+    told = slots != task.symbol("_")
+    assert bool(told.any())
+    assert torch.equal(slots[told], tokens[:, :7][told])
+    right = task.right(prompts.key)[:, :7]
+    assert 0.2 < float((tokens[:, :7] != right)[~told & (right > 1)].float().mean()) < 0.5  # the rest is as noisy as ever
+
+
 def test_a_group_is_hopeless_only_if_nobody_in_it_is_right():
     key = torch.tensor([3, 1, 3, 1, 1])
     reward = torch.tensor([[0.2], [0.0], [1.0], [0.9], [0.0]])

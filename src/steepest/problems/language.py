@@ -23,7 +23,7 @@ class AddCliff(Symbolic):
     """Add two numbers of n digits, written lowest digit first: 1 for exactly the n + 1 digits of the sum, else 0.
 
     Both numbers stand one behind the other, each with room for the longest, so that what belongs to a digit of the sum always
-    stands at the same distance from it. The longer the numbers, the less often the teacher was right on what it was not told: beyond some length every
+    stands at the same distance from it. The longer the numbers, the less often the teacher was right: beyond some length every
     answer of the policy is wrong, and a group of answers says nothing (the learning cliff). A hint writes the first digits of
     the sum into the prompt.
 
@@ -43,7 +43,7 @@ class AddCliff(Symbolic):
     warm: int = 600
 
     alphabet = (*DIGITS, "_", "=")
-    noise = (0.02, 0.05, 0.10, 0.20, 0.35, 0.50, 0.65, 0.75)  # of each of the teacher's digits, by the number of digits
+    noise = (0.02, 0.05, 0.10, 0.20, 0.35, 0.50, 0.65, 0.75)  # of each of the teacher's digits that is not told, by their number
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= len(self.noise):
