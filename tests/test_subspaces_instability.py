@@ -150,16 +150,18 @@ def test_sensitivities_are_the_gradient_of_the_cross_entropy_with_the_likeliest(
         logits = policy.distribution(leaf).logits
         loss = torch.nn.functional.cross_entropy(logits, logits.argmax(-1))
         assert torch.allclose(torch.autograd.grad(loss, leaf)[0][0], found[i], atol=1e-7)
-    moved = attacked(policy, obs, Stream(0), size=1e-2)[1]
+    moved = obs + 1e-2 * found.sign()
+    assert torch.equal(attacked(policy, obs, found, Stream(0), size=1e-2)[1], sensitivities(policy, moved))
     likeliest = policy.distribution(obs).mode()
 
     def decided(x):
         return policy.distribution(x).logp(likeliest)
 
     assert (decided(moved) < decided(obs)).all()
-    assert torch.allclose(shifted(policy, obs, Stream(0))[1] - obs, torch.full((5, 4), 0.5))
-    one, two = halves(policy, obs, Stream(0))
-    assert sorted(torch.cat([one, two]).tolist()) == sorted(obs.tolist())
+    assert torch.equal(shifted(policy, obs, found, Stream(0))[1], sensitivities(policy, obs + 0.5))
+    assert shifted(policy, obs, found, Stream(0))[0] is attacked(policy, obs, found, Stream(0))[0] is found
+    one, two = halves(policy, obs, found, Stream(0))
+    assert sorted(torch.cat([one, two]).tolist()) == sorted(found.tolist())
 
 
 def test_directions_of_nothing_are_refused():

@@ -182,7 +182,8 @@ def together(curves: list[list[tuple[float, float]]]) -> tuple[list[float], list
     if not all(curves):
         return [], []
     at = sorted({step for curve in curves for step, _ in curve})
-    return at, [np.interp(at, *zip(*curve, strict=True), left=math.nan, right=math.nan).tolist() for curve in curves]
+    own = [np.array(curve).T for curve in curves]
+    return at, [np.interp(at, x, y, left=math.nan, right=math.nan).tolist() for x, y in own]
 
 
 def described(made: partial[Any]) -> tuple[str, dict[str, Any]]:

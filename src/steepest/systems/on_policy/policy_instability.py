@@ -25,7 +25,8 @@ from ...core.system import System, extends, holding
 from ...optimize.epochs import Epochs, Objective, Update
 from .ppo import ppo
 
-Against = Callable[[Any, Tensor, Stream], tuple[Tensor, Tensor]]  # policy, states [B, O] -> S and S' [B', O]
+# policy, states [B, O] and their sensitivities -> the sensitivities of S and of S' [B', O]
+Against = Callable[[Any, Tensor, Tensor, Stream], tuple[Tensor, Tensor]]
 
 
 class Seen(nn.Module):
@@ -69,21 +70,21 @@ def quotient(direction: Tensor, found: Tensor) -> float:
     return float(direction @ found @ direction / torch.linalg.eigvalsh(found)[-1])
 
 
-def halves(policy: Any, obs: Tensor, rng: Stream) -> tuple[Tensor, Tensor]:
+def halves(policy: Any, obs: Tensor, v: Tensor, rng: Stream) -> tuple[Tensor, Tensor]:
     """Two random halves of the states."""
-    order = torch.randperm(len(obs), generator=rng.torch())
-    return obs[order[: len(obs) // 2]], obs[order[len(obs) // 2 :]]
+    order = torch.randperm(len(v), generator=rng.torch())
+    return v[order[: len(v) // 2]], v[order[len(v) // 2 :]]
 
 
-def attacked(policy: Any, obs: Tensor, rng: Stream, *, size: float = 0.1) -> tuple[Tensor, Tensor]:
+def attacked(policy: Any, obs: Tensor, v: Tensor, rng: Stream, *, size: float = 0.1) -> tuple[Tensor, Tensor]:
     """The states, and the same moved by `size` in every input, in the sign that costs the decision most (FGSM,
     arXiv:1412.6572)."""
-    return obs, obs + size * sensitivities(policy, obs).sign()
+    return v, sensitivities(policy, obs + size * v.sign())
 
 
-def shifted(policy: Any, obs: Tensor, rng: Stream, *, size: float = 0.5) -> tuple[Tensor, Tensor]:
+def shifted(policy: Any, obs: Tensor, v: Tensor, rng: Stream, *, size: float = 0.5) -> tuple[Tensor, Tensor]:
     """The states, and the same with `size` added to every input: sensors that are off, which no attacker has chosen."""
-    return obs, obs + size
+    return v, sensitivities(policy, obs + size)
 
 
 @extends(ppo, without=("wrap",))
@@ -91,7 +92,7 @@ def policy_instability(*, every: int = 5, against: Against = halves, **options: 
     """PPO on environments, which reports `quotient` (between states), `drift` (between two measurements) and `length_variance`.
 
     every    training steps between two measurements
-    against  what is compared: (policy, states, rng) -> S, S'; halves, attacked or shifted
+    against  what is compared: (policy, states, their sensitivities, rng) -> those of S, S'; halves, attacked or shifted
     """
     if every < 1:
         raise ValueError(f"every must be at least 1, not {every}")
@@ -102,10 +103,11 @@ def policy_instability(*, every: int = 5, against: Against = halves, **options: 
             if state.step % every:
                 return told
             obs, last = batch.obs.reshape(-1, batch.obs.shape[-1]), cast(Seen, state.seen).direction
-            sizes = sensitivities(state.policy, obs).norm(dim=1)
+            found = sensitivities(state.policy, obs)
+            sizes = found.norm(dim=1)
             if not sizes.any():
                 return told  # a policy that is certain everywhere has no direction
-            of, other = (spread(sensitivities(state.policy, part)) for part in against(state.policy, obs, rng / "against"))
+            of, other = map(spread, against(state.policy, obs, found, rng / "against"))
             told |= {"quotient": quotient(principal(other), of), "length_variance": float(sizes.var())}
             if last.any():
                 told["drift"] = quotient(last.double(), of)
