@@ -35,7 +35,7 @@ from steepest.systems.reasoning.aapo import aapo, beyond_reference
 from steepest.systems.reasoning.bnpo import bnpo
 from steepest.systems.reasoning.copo import blended, copo
 from steepest.systems.reasoning.gfpo import brevity, efficiency, gfpo
-from steepest.systems.reasoning.grape import graded, grape
+from steepest.systems.reasoning.grape import by_rubric, grape
 from steepest.systems.reasoning.grpo import grpo
 from steepest.systems.reasoning.mapo import mapo
 from steepest.systems.reasoning.polychromic_ppo import polychromic_ppo
@@ -375,20 +375,18 @@ def test_polychromic_refuses_rewards_that_no_share_can_scale():
 # -------------------------------------------------------------------------------------------- grape
 
 
-def test_an_item_counts_as_much_as_its_judge_is_sure():
-    item, sure = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.5], [1.0, 0.0]])  # mean confidence 1 and 1/4
-    key = torch.zeros(2, dtype=torch.long)
-    torch.testing.assert_close(graded(item, sure, key), torch.tensor([0.8, 0.2]))
-    torch.testing.assert_close(graded(item, sure, key, (1.0, 4.0)), torch.tensor([0.5, 0.5]))
-    assert torch.equal(graded(item, sure * torch.tensor([1.0, 0.0]), key), item[:, 0])  # no confidence: as if it were not there
-    with pytest.raises(ValueError, match="all items of a prompt have confidence or weight 0"):
-        graded(item, 0 * sure, key)
-    with pytest.raises(ValueError, match=r"item 0 of answer 1 is 2.0"):
-        graded(2 * item.flip(0).tril(), sure, key)
-    with pytest.raises(ValueError, match="do not fit"):
-        graded(item, sure, key, (1.0,))
+def test_weights_of_a_rubric_are_refused_where_none_counts():
     with pytest.raises(ValueError, match="nor all 0"):
         grape(weights=(0.0,))
+
+
+def test_a_rubric_is_weighed_by_confidence_and_weights():
+    item, sure = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.5], [1.0, 0.0]])  # mean confidence 1 and 1/4
+    batch = Batch(None, None, None, torch.zeros(2, 1), torch.ones(2, 1), torch.zeros(2, dtype=torch.long))
+    told = by_rubric(None, batch, rubric=lambda state, batch: (item, sure), weights=None)
+    torch.testing.assert_close(told, torch.tensor([[0.6], [-0.6]]))
+    told = by_rubric(None, batch, rubric=lambda state, batch: (item, sure), weights=(1.0, 4.0))
+    torch.testing.assert_close(told, torch.zeros(2, 1))
 
 
 def test_with_the_verdict_alone_grape_is_grpo_without_the_spread():

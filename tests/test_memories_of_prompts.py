@@ -11,7 +11,7 @@ from steepest.collectors.asking import by_weight
 from steepest.collectors.generate import answers, generate
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
-from steepest.credit import group_relative
+from steepest.credit import group_relative, l1_exact, l1_max
 from steepest.losses import Terms, clip, token_mean
 from steepest.losses.check import check_loss
 from steepest.losses.covering import alpha_divergence, covering, forward_kl, jensen_shannon
@@ -25,7 +25,7 @@ from steepest.systems.reasoning.dph_rl import dph_rl
 from steepest.systems.reasoning.elastic_reset import elastic_reset
 from steepest.systems.reasoning.grpo import grpo
 from steepest.systems.reasoning.hapo_history import hapo_history, shaped
-from steepest.systems.reasoning.lcpo import at_most, exactly, lcpo
+from steepest.systems.reasoning.lcpo import lcpo
 from steepest.systems.reasoning.remix import between, mixed_clip, remix, weight
 from steepest.systems.reasoning.rlep import rlep
 from steepest.systems.reasoning.sec import sec
@@ -218,12 +218,12 @@ def test_the_record_of_a_prompt_never_grows():
 
 def test_the_reward_is_one_where_the_answer_is_right_and_as_long_as_asked():
     verdict, asked, used = torch.tensor([1.0, 1, 1, 1, 0]), torch.tensor([8.0] * 5), torch.tensor([8.0, 6, 10, 28, 8])
-    assert exactly(verdict, asked, used, alpha=0.05).tolist() == pytest.approx([1, 0.9, 0.9, 0, 0])
-    assert at_most(verdict, asked, used, alpha=0.05).tolist() == pytest.approx([0.5, 0.6, 0.4, 0, 0])
+    assert l1_exact(used, verdict, asked, rate=0.05).tolist() == pytest.approx([1, 0.9, 0.9, 0, 0])
+    assert l1_max(used, verdict, asked, rate=0.05).tolist() == pytest.approx([0.5, 0.6, 0.4, 0, 0])
     lengths = torch.arange(1.0, 40)
-    paid = at_most(torch.ones(39), torch.full((39,), 20.0), lengths, alpha=0.05)
+    paid = l1_max(lengths, torch.ones(39), torch.full((39,), 20.0), rate=0.05)
     assert bool((paid.diff() <= 0).all())
-    assert not at_most(torch.zeros(39), torch.full((39,), 20.0), lengths, alpha=0.05).any()
+    assert not l1_max(lengths, torch.zeros(39), torch.full((39,), 20.0), rate=0.05).any()
 
 
 def test_prompts_say_how_long_and_the_system_reads_it():

@@ -170,7 +170,7 @@ def test_on_a_language_model_every_group_says_something():
 def test_the_soft_end_by_hand():
     paid = overlong(torch.tensor([0.0, 16.0, 18.0, 20.0, 25.0]), most=20, buffer=4)
     assert paid.tolist() == [0, 0, -0.5, -1, -1]
-    with pytest.raises(ValueError, match="cache lies in"):
+    with pytest.raises(ValueError, match="0 < buffer <= most"):
         overlong(torch.ones(1), most=20, buffer=21)
 
 

@@ -18,7 +18,7 @@ from steepest.problems.language import AddCliff
 from steepest.systems.reasoning.a_star_po import a_star_po, optimal_advantage, optimal_value
 from steepest.systems.reasoning.copg import copg
 from steepest.systems.reasoning.grpo import grpo
-from steepest.systems.reasoning.kimi_k15 import forget_moments, kimi_k15, length_reward
+from steepest.systems.reasoning.kimi_k15 import forget_moments, kimi_k15
 from steepest.systems.reasoning.rebel import rebel
 from steepest.systems.reasoning.tbrm import ended, tbrm
 
@@ -298,13 +298,6 @@ def test_answers_that_were_cut_off_are_left_out():
         ended(state, none)
     with pytest.raises(ValueError, match="beta must be positive, not 0"):
         tbrm(beta=0)
-
-
-def test_the_length_reward():
-    score = torch.tensor([1.0, 1, 0, 0, 1, 1, 0])
-    length = torch.tensor([4.0, 8, 4, 8, 6, 5, 5])
-    key = torch.tensor([0, 0, 0, 0, 0, 1, 1])
-    assert length_reward(score, length, key).tolist() == [0.5, -0.5, 0, -0.5, 0, 0, 0]
 
 
 def test_the_length_reward_waits_and_moments_are_forgotten():

@@ -80,5 +80,5 @@ def batch(entry: dict[str, Tensor]) -> Batch:
     """The inverse of `columns`, without what is padding in all rows."""
     width, longest = int(entry["asked"].sum(1).max()), int(entry["mask"].sum(1).max())
     obs = {"ids": entry["ids"][:, -width:], "mask": entry["asked"][:, -width:]}
-    own = {name: entry[name][:, :longest] for name in ("action", "logp", "reward", "mask")}
+    own: dict[str, Any] = {name: entry[name][:, :longest] for name in ("action", "logp", "reward", "mask")}
     return Batch(obs=obs, key=entry["key"], **own)

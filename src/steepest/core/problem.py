@@ -130,6 +130,11 @@ class Pool(Language):
     def pick(self, index: Tensor) -> Prompts:
         """The training prompts of these numbers [P] long, which are their keys."""
 
+    @property
+    def category_of(self) -> Tensor:
+        """The category of each prompt, numbered from 0 [size] long; a problem that knows none has one."""
+        return torch.zeros(self.size, dtype=torch.long)
+
     def prompts(self, count: int, generator: torch.Generator) -> Prompts:
         return self.pick(torch.randint(self.size, (count,), generator=generator))
 

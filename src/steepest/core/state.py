@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,6 +30,10 @@ class State(nn.Module):
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         for name, part in parts.items():
             setattr(self, name, part)
+
+    if TYPE_CHECKING:  # what a system adds is its own to know
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def device(self) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,7 +43,8 @@ class AddCliff(Symbolic):
     warm: int = 600
 
     alphabet = (*DIGITS, "_", "=")
-    noise = (0.02, 0.05, 0.10, 0.20, 0.35, 0.50, 0.65, 0.75)  # of each of the teacher's digits that is not told, by their number
+    # of each of the teacher's digits that is not told, by their number
+    noise: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.10, 0.20, 0.35, 0.50, 0.65, 0.75)
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= len(self.noise):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .language import AddCliff
 
@@ -17,4 +18,4 @@ class ShortCliff(AddCliff):
     hints: bool = True
     warm: int = 600
 
-    noise = (0.02, 0.05, 0.75)
+    noise: ClassVar[tuple[float, ...]] = (0.02, 0.05, 0.75)

@@ -43,7 +43,7 @@ claim = Claim(
         "number of steps were fixed before the first run."
     ),
     why=(
-        "Written after the run. Four of five seeds gain, one loses. An item that is noise does not change what is best on average, so "
-        "believing it costs speed alone, and among 8 answers to a prompt its noise is partly averaged away."
+        "Written after the run. Four of five seeds gain, one loses. An item that is noise does not change what is best on average, "
+        "so believing it costs speed alone, and among 8 answers to a prompt its noise is partly averaged away."
     ),
 )

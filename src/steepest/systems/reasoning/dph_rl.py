@@ -97,7 +97,7 @@ def sampled(state: State, problem: Any, rng: Stream, *, mastered: float, samples
         if bool(good.any()):
             memory.write(batch.key[good], tokens=batch.action[good], mask=batch.mask[good], logp=logp[good])
     enough = (count >= mastered * samples) & (count > 0)
-    memory.mask *= enough[:, None]
+    memory.get_buffer("mask").mul_(enough[:, None])
     return memory
 
 

@@ -21,6 +21,7 @@ from ...core.batch import Batch
 from ...core.state import State
 from ...core.system import System, extends
 from ...credit import leave_one_out
+from ...credit import rubric as weighed
 from .grpo import grpo
 
 Rubric = Callable[[State, Batch], tuple[Tensor, Tensor]]
@@ -31,25 +32,10 @@ def verdict(state: State, batch: Batch) -> tuple[Tensor, Tensor]:
     return batch.score[:, None], torch.ones(len(batch), 1, device=batch.score.device)
 
 
-def graded(item: Tensor, confidence: Tensor, key: Tensor, weights: Sequence[float] | None = None) -> Tensor:
-    """The rubric's score of each answer [N], of items and confidences [N, K] in [0, 1], and K weights (None: 1 each)."""
-    if item.shape != confidence.shape or (weights is not None and len(weights) != item.shape[1]):
-        raise ValueError(f"items {list(item.shape)}, confidences {list(confidence.shape)} and weights {weights} do not fit")
-    for name, x in (("item", item), ("confidence", confidence)):
-        bad = (~((x >= 0) & (x <= 1))).nonzero()
-        if len(bad):
-            n, k = (int(i) for i in bad[0])
-            raise ValueError(f"{name} {k} of answer {n} is {float(x[n, k])}: a rubric's numbers lie in [0, 1]")
-    _, index, count = key.unique(return_inverse=True, return_counts=True)
-    sure = torch.zeros(len(count), item.shape[1], dtype=item.dtype, device=item.device).index_add_(0, index, confidence)
-    weight = (sure / count[:, None])[index] * (1 if weights is None else item.new_tensor(weights))
-    if not bool((weight.sum(1) > 0).all()):
-        raise ValueError("all items of a prompt have confidence or weight 0: nothing is left to score its answers by")
-    return (weight * item).sum(1) / weight.sum(1)  # <- the idea
-
-
 def by_rubric(state: State, batch: Batch, *, rubric: Rubric, weights: Sequence[float] | None) -> Tensor:
-    return leave_one_out(graded(*rubric(state, batch), batch.key, weights), batch.key)[:, None]
+    item, sure = rubric(state, batch)
+    score = weighed(item, sure, batch.key, None if weights is None else item.new_tensor(weights))  # <- the idea
+    return leave_one_out(score, batch.key)[:, None]
 
 
 @extends(grpo, without=("credit",))

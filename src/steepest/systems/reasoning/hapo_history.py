@@ -15,10 +15,9 @@ import math
 from functools import partial
 from typing import Any
 
-import torch
-
 from ...collectors.asking import pool
 from ...core import Batch, State, System, extends, holding
+from ...credit import hapo
 from ...memory import Table
 from .grpo import grpo
 
@@ -32,10 +31,10 @@ def hapo_history(*, weight: float = 1.0, worst: float = -0.7, right: float = 1.0
     right   an answer with at least this score is right
     group   answers to each prompt (authors' script: 2)
     """
-    if weight < 0 or not -1 <= worst <= 0 or not right + weight * worst > 0:
+    if weight < 0 or not -1 < worst <= 0 or not right + weight * worst > 0:
         raise ValueError(
             f"with weight {weight} and worst {worst} a long right answer would get {right + weight * worst:g}, no more than a "
-            "short wrong one: weight must not be negative, worst lie in [-1, 0] and right + weight * worst be positive"
+            "short wrong one: weight must not be negative, worst lie in (-1, 0] and right + weight * worst be positive"
         )
     parent = grpo(select=partial(shaped, weight=weight, worst=worst, right=right), after=record, group=group, **options)
     return holding(parent, history=lambda state, problem, rng: Table(pool(problem).size, shortest=math.inf))
@@ -43,8 +42,7 @@ def hapo_history(*, weight: float = 1.0, worst: float = -0.7, right: float = 1.0
 
 def shaped(state: State, batch: Batch, *, weight: float, worst: float, right: float) -> Batch:
     good, past = batch.score >= right, state.history.read(batch.key, "shortest")
-    bonus = (batch.length / past).clamp(max=2).mul(math.pi / 2).cos()  # <- the idea
-    bonus = torch.where(good, bonus.clamp(min=worst), bonus.clamp(max=0)).where(past.isfinite(), 0.0)
+    bonus = hapo(batch.length, good.float(), past, floor=worst)  # <- the idea
     last = batch.mask.sum(1, keepdim=True).long() - 1
     reward = batch.reward.scatter_add(1, last, weight * bonus[:, None])
     told = {"bonus": float(bonus.mean()), "right": float(good.float().mean())}

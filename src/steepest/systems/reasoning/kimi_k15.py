@@ -13,31 +13,19 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...core.batch import Batch
 from ...core.state import State
 from ...core.system import System, extends
-from ...credit import centred
+from ...credit import centred, kimi_length
 from ...losses import Reduce, regress, sequence_sum
 from .grpo import grpo
 
 
-def length_reward(score: Tensor, length: Tensor, key: Tensor) -> Tensor:
-    """1/2 for the shortest answer of a group to -1/2 for the longest, if it is right (its score is positive); what of that lies
-    below 0, if it is wrong; 0 where all are equally long. [N], [N], [N] -> [N]"""
-    _, index = key.unique(return_inverse=True)
-    ends = length.new_zeros(int(index.max()) + 1)
-    least = ends.scatter_reduce(0, index, length, "amin", include_self=False)[index]
-    most = ends.scatter_reduce(0, index, length, "amax", include_self=False)[index]
-    rank = 0.5 - (length - least) / (most - least).clamp(min=1)
-    return torch.where(score > 0, rank, rank.clamp(max=0.0)) * (most > least)
-
-
 def rewarded(state: State, batch: Batch, *, short: float, after: int) -> Tensor:
     """The reward, with that for length from step `after` on, less its group's mean."""
-    extra = length_reward(batch.score, batch.length, batch.key) if state.step >= after else 0.0
+    extra = kimi_length(batch.length, (batch.score > 0).float(), batch.key) if state.step >= after else 0.0
     return centred(batch.score + short * extra, batch.key)[:, None]
 
 

@@ -21,27 +21,18 @@ from torch import Tensor
 from ...collectors.experience import Collect
 from ...collectors.generate import generate
 from ...core import Batch, State, Stream, System, extends
+from ...credit import l1_exact
 from .grpo import grpo
 
-Rule = Callable[..., Tensor]  # (verdict [N], asked [N], used [N], alpha=) -> reward [N]
-
-
-def exactly(verdict: Tensor, asked: Tensor, used: Tensor, *, alpha: float) -> Tensor:
-    """As long as asked: what is missing costs as much as what is too much. L1, eq. 1"""
-    return verdict - alpha * (asked - used).abs()  # <- the idea
-
-
-def at_most(verdict: Tensor, asked: Tensor, used: Tensor, *, alpha: float, delta: float = 0.5) -> Tensor:
-    """No longer than asked: a right answer of that length gets `delta`, a shorter one more; a wrong one nothing. L1, eq. 2"""
-    return verdict * (alpha * (asked - used) + delta).clamp(0, 1)
+Rule = Callable[..., Tensor]  # (length [N], right [N], wanted [N], rate=) -> reward [N]
 
 
 @extends(grpo, without=("collect", "select"))
-def lcpo(*, alpha: float = 0.0003, rule: Rule = exactly, **options: Any) -> System:
+def lcpo(*, alpha: float = 0.0003, rule: Rule = l1_exact, **options: Any) -> System:
     """Group relative policy optimization with a length that the prompt asks for.
 
     alpha  what a token beside the asked length costs, in reward (paper: 0.0003, for lengths up to 4,000)
-    rule   `exactly` or `at_most` (paper: the first, then the second)
+    rule   `credit.l1_exact` or `credit.l1_max` (paper: the first, then the second)
     """
     if alpha < 0:
         raise ValueError(f"alpha must not be negative, not {alpha}: missing the asked length would pay")
@@ -64,7 +55,7 @@ def lcpo(*, alpha: float = 0.0003, rule: Rule = exactly, **options: Any) -> Syst
 def shaped(state: State, batch: Batch, *, alpha: float, rule: Rule) -> Batch:
     """The batch, its rewards replaced by the rule's."""
     asked = batch.extra["budget"][:, 0]
-    paid = rule(batch.score, asked, batch.length, alpha=alpha)
+    paid = rule(batch.length, batch.score, asked, rate=alpha)  # <- the idea
     last = batch.mask.sum(1, keepdim=True).long() - 1
     reward = torch.zeros_like(batch.reward).scatter_(1, last, paid[:, None])
     return batch.having(reward=reward, info=batch.info | {"missed": float((asked - batch.length).abs().mean())})

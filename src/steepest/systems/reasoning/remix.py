@@ -102,8 +102,9 @@ def remix(
         pool(problem)
         row = torch.zeros(problem.max_new)
         return Latest(
-            window * rows, tokens=row.long(), mask=row, logp=row, reward=row, advantage=row, prompt=torch.zeros((), dtype=torch.long)
-        )
+            window * rows, tokens=row.long(), mask=row, logp=row, reward=row, advantage=row,
+            prompt=torch.zeros((), dtype=torch.long),
+        )  # fmt: skip
 
     def frozen(state: State, problem: Any, rng: Stream) -> torch.nn.Module:
         return copy.deepcopy(state.policy).requires_grad_(False)
