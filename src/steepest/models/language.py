@@ -109,6 +109,12 @@ class LanguageModel(nn.Module):
             return (self.model.lm_head(x).float() / self.temperature).logsumexp(-1)
         return self.logits(obs, first).squeeze(1).logsumexp(-1)
 
+    def states(self, obs: Obs, action: Tensor, mask: Tensor) -> Tensor:
+        """What the head reads at each decision that was made, in the order of ``mask.nonzero()``: [D, hidden]."""
+        if self.fast:
+            return decoder.hidden(self.model.model, obs, action, mask)
+        return states(self.model.base_model, obs, action)[mask > 0]
+
     def check_room(self, obs: Obs, new: int) -> None:
         room = getattr(self.model.config, "max_position_embeddings", None)
         if room is not None and obs["ids"].shape[1] + new > room:
