@@ -1,6 +1,7 @@
 """Methods for answers that are no longer the policy's: weights and bounds in closed form, the queue, and that they conform."""
 
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,7 +13,22 @@ from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
 from steepest.credit import group_relative, leave_one_out
 from steepest.engines import by_score
-from steepest.losses import Terms, bapo, clip, cpgd, m2po, nft, rapid, reinforce, sequence_mean, surrogate, topr
+from steepest.losses import (
+    Terms,
+    bapo,
+    cispo,
+    clip,
+    cpgd,
+    gspo,
+    hapo,
+    m2po,
+    nft,
+    rapid,
+    reinforce,
+    sequence_mean,
+    surrogate,
+    topr,
+)  # fmt: skip
 from steepest.losses.bounds import balanced, pulls, second_moment
 from steepest.losses.check import check_loss
 from steepest.memory import Queue
@@ -67,6 +83,19 @@ def share_of_right(terms):
 @pytest.mark.parametrize("floor", [0.1, 1.0])
 def test_nft_obeys_every_law_with_its_column(floor):
     assert check_loss(nft(floor=floor), columns={"success": share_of_right}) == ALL
+
+
+@pytest.mark.parametrize("objective", [clip(), cpgd(), bapo(), m2po(), topr(), rapid(), cispo(), gspo(), hapo(), nft()], ids=str)
+@pytest.mark.parametrize("first", [True, False])
+def test_what_stands_beside_a_loss_keeps_its_gradient(objective, first):
+    """The ratio is computed once for both: it must not have been computed where no gradient is recorded."""
+
+    def terms():
+        given = stale_terms(0.0)
+        return replace(given, extra={"success": share_of_right(given), "nature": given.old.tanh()})
+
+    both = slope(objective + surrogate() if first else surrogate() + objective, terms())
+    torch.testing.assert_close(both, slope(objective, terms()) + slope(surrogate(), terms()))
 
 
 # -------------------------------------------------------------------------------------------- CPGD

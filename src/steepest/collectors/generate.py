@@ -16,6 +16,7 @@ from ..core.stream import Stream
 from .experience import Collect, positive
 
 Ask = Callable[[State, Any, int, Stream], Prompts]
+Warm = Callable[[State], Callable[[Tensor], Tensor]]
 Gather = Callable[..., Collect]  # (prompts=, group=) -> a collector of answers, such as `generate`
 
 
@@ -24,29 +25,31 @@ def drawn(state: State, problem: Language, count: int, rng: Stream) -> Prompts:
     return problem.prompts(count, rng.torch())
 
 
-def generate(*, prompts: int = 16, group: int = 8, ask: Ask = drawn) -> Collect:
+def generate(*, prompts: int = 16, group: int = 8, ask: Ask = drawn, warm: Warm | None = None) -> Collect:
     """Draw `prompts` prompts, sample `group` answers to each, score them. Answers to one prompt are adjacent rows.
 
     `logp` stays None: the policy that answered is the one being trained. The reward stands on the last token.
     ``info["truncated"]`` is the share of answers that were cut off before their end token; with it stands what
     ``problem.grade`` reports.
 
-    ask  (state, problem, count, rng) -> which prompts
+    ask   (state, problem, count, rng) -> which prompts
+    warm  state -> the policy's `warm`: how the temperature changes from decision to decision; None: it does not
     """
     positive(prompts=prompts, group=group)
 
     def collect(state: State, problem: Language, rng: Stream) -> Batch:
-        return answers(state, problem, repeat(ask(state, problem, prompts, rng / "prompts"), group), rng)
+        asked = repeat(ask(state, problem, prompts, rng / "prompts"), group)
+        return answers(state, problem, asked, rng, **({} if warm is None else {"warm": warm(state)}))
 
     return collect
 
 
 @torch.no_grad()
-def answers(state: State, problem: Language, asked: Prompts, rng: Stream) -> Batch:
-    """One scored answer of the policy to each of the prompts."""
+def answers(state: State, problem: Language, asked: Prompts, rng: Stream, **sampling: Any) -> Batch:
+    """One scored answer of the policy to each of the prompts; `sampling` are options of its `sample`."""
     device = state.device
     obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
-    tokens, mask, _ = state.policy.sample(obs, (rng / "tokens").torch(device))
+    tokens, mask, _ = state.policy.sample(obs, (rng / "tokens").torch(device), **sampling)
     score, told = scored(problem, asked, tokens.cpu(), mask.cpu())
     last = mask.sum(1, keepdim=True).long() - 1
     reward = torch.zeros_like(mask).scatter_(1, last, score[:, None].to(device))

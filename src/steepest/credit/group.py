@@ -38,3 +38,13 @@ def leave_one_out(score: Tensor, key: Tensor) -> Tensor:
     """r minus the mean of the others in its group: unbiased. arXiv:2402.14740 eq. 8"""
     total, count = group_sums(score, key)
     return score - (total - score) / (count - 1)
+
+
+def token_relative(score: Tensor, key: Tensor, length: Tensor, *, cap: float = 5.0, eps: float = 1e-6) -> Tensor:
+    """(r - mean) / (std + eps) inside each group, every token a sample: long answers weigh more in mean and std. A group in which
+    that exceeds `cap` takes `group_relative` instead. [N], [N] and the lengths [N] -> [N]"""
+    tokens, _ = group_sums(length, key)
+    away = score - group_sums(length * score, key)[0] / tokens
+    ours = away / ((group_sums(length * away**2, key)[0] / tokens).sqrt() + eps)
+    tall = group_sums((ours.abs() >= cap).to(ours), key)[0] > 0
+    return group_relative(score, key, eps=eps).where(tall, ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -51,12 +52,15 @@ class Own:
 
 @torch.no_grad()
 def write(
-    policy: Any, obs: Obs, generator: torch.Generator, greedy: bool = False, most: int | None = None
+    policy: Any, obs: Obs, generator: torch.Generator, greedy: bool = False, most: int | None = None,
+    warm: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Answers of a `LanguageModel`, at most `most` at once: tokens, mask and log-probabilities, each [N, T].
 
     One uniform number is drawn for each row and each token, also for rows that have ended, so that what one row says
     depends neither on when another one stopped nor on which ones are written beside it.
+
+    warm  log-probabilities [n, V] -> what the temperature of each row is multiplied by [n], token by token
     """
     n, device, max_new = len(obs["ids"]), obs["ids"].device, policy.max_new
     policy.check_room(obs, max_new)
@@ -72,6 +76,8 @@ def write(
     found.admit(rows)
     while True:
         log_probs = (found.logits.float() / policy.temperature).log_softmax(-1)
+        if warm is not None:
+            log_probs = (log_probs / warm(log_probs)[:, None]).log_softmax(-1)
         if greedy:
             token = log_probs.argmax(-1)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,11 @@ class LanguageModel(nn.Module):
         """Gradients need no training mode; dropout would make the sampler and the trained policy differ."""
         return super().train(False)
 
-    def sample(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(
+        self, obs: Obs, generator: torch.Generator, greedy: bool = False, warm: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was made. See `write`."""
-        return write(self, obs, generator, greedy)
+        return write(self, obs, generator, greedy, warm=warm)
 
     def act(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Answers: tokens [N, T] and mask [N, T]."""
