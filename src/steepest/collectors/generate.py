@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..core.batch import Batch
+from ..core.generator import Answers, Generator
 from ..core.problem import Language, Prompts, finite
 from ..core.state import State
 from ..core.stream import Stream
@@ -25,37 +27,61 @@ def drawn(state: State, problem: Language, count: int, rng: Stream) -> Prompts:
     return problem.prompts(count, rng.torch())
 
 
-def generate(*, prompts: int = 16, group: int = 8, ask: Ask = drawn, warm: Warm | None = None) -> Collect:
+def generate(
+    *, prompts: int = 16, group: int = 8, ask: Ask = drawn, warm: Warm | None = None, generator: Generator | None = None,
+    cap: float | None = 2.0,
+) -> Collect:  # fmt: skip
     """Draw `prompts` prompts, sample `group` answers to each, score them. Answers to one prompt are adjacent rows.
 
-    `logp` stays None: the policy that answered is the one being trained. The reward stands on the last token.
-    ``info["truncated"]`` is the share of answers that were cut off before their end token; with it stands what
-    ``problem.grade`` reports.
+    ask        (state, problem, count, rng) -> which prompts
+    warm       state -> the policy's `warm`: how the temperature changes from decision to decision; None: it does not
+    generator  who writes the answers; None: the policy itself, all at once
+    cap        the weights that correct for a generator whose log-probabilities are not the policy's are at most this (Yao et al.,
+               Your efficient RL framework secretly brings you off-policy RL training, 2025: 2); None: no correction
 
-    ask   (state, problem, count, rng) -> which prompts
-    warm  state -> the policy's `warm`: how the temperature changes from decision to decision; None: it does not
+    `logp` stays None where the policy that answered is the one being trained. Another generator's answers get the policy's
+    log-probabilities, and a column `correction`, with which the engine multiplies advantages. The reward stands on the last
+    token. ``info["truncated"]`` is the share of answers that were cut off before their end token; with it stands what
+    ``problem.grade`` reports.
     """
     positive(prompts=prompts, group=group)
+    if cap is not None and not cap > 0:
+        raise ValueError(f"cap must be positive, not {cap}; None leaves the answers of another engine uncorrected")
+    if generator is not None and warm is not None:
+        raise ValueError("a generator writes at one temperature: leave out `generator`, or `warm`")
 
     def collect(state: State, problem: Language, rng: Stream) -> Batch:
         asked = repeat(ask(state, problem, prompts, rng / "prompts"), group)
-        return answers(state, problem, asked, rng, **({} if warm is None else {"warm": warm(state)}))
+        sampling = {} if warm is None else {"warm": warm(state)}
+        return answers(state, problem, asked, rng, generator=generator, cap=cap, **sampling)
 
     return collect
 
 
 @torch.no_grad()
-def answers(state: State, problem: Language, asked: Prompts, rng: Stream, **sampling: Any) -> Batch:
-    """One scored answer of the policy to each of the prompts; `sampling` are options of its `sample`."""
+def answers(
+    state: State, problem: Language, asked: Prompts, rng: Stream, *, generator: Generator | None = None, cap: float | None = 2.0,
+    **sampling: Any,
+) -> Batch:  # fmt: skip
+    """One scored answer of the policy, or of a `generator`, to each of the prompts; `sampling` are options of its `sample`."""
     device = state.device
     obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
-    tokens, mask, _ = state.policy.sample(obs, (rng / "tokens").torch(device), **sampling)
-    score, told = scored(problem, asked, tokens.cpu(), mask.cpu())
+    write = partial(state.policy.sample, **sampling) if generator is None else partial(generator, state.policy)
+    made = Answers(*write(obs, (rng / "tokens").torch(device)))
+    tokens, mask, logp = made.tokens, made.mask, None
+    told: dict[str, float] = {}
+    extra: dict[str, Tensor] = {}
+    if generator is not None and not generator.exact:
+        logp = state.policy.logp(obs, tokens, mask)
+        told = mismatch(logp, made, cap)
+        extra = {} if cap is None else {"correction": weights(logp, made, cap)}
+    score, said = scored(problem, asked, tokens.cpu(), mask.cpu())
     last = mask.sum(1, keepdim=True).long() - 1
     reward = torch.zeros_like(mask).scatter_(1, last, score[:, None].to(device))
     ended = tokens.gather(1, last) == problem.tokenizer.eos_token_id
-    info = {"truncated": 1.0 - float(ended.float().mean()), **told}
-    return Batch(obs=obs, action=tokens, logp=None, reward=reward, mask=mask, key=asked.key.to(device), info=info)
+    info = {"truncated": 1.0 - float(ended.float().mean()), **told, **said}
+    key = asked.key.to(device)
+    return Batch(obs=obs, action=tokens, logp=logp, reward=reward, mask=mask, key=key, extra=extra, info=info)
 
 
 def recognised(gather: Gather = generate) -> Gather:
@@ -148,6 +174,32 @@ def joined(*batches: Batch) -> Batch:
 def remembered(state: State, batch: Batch) -> Batch:
     """The batch with the log-probabilities of the policy that the State holds now, as the one that acted."""
     return batch.having(logp=state.policy.logp(batch.obs, batch.action, batch.mask))
+
+
+def mismatch(logp: Tensor, answers: Answers, cap: float | None) -> dict[str, float]:
+    """How far the policy's log-probabilities are from those of the engine that drew the tokens.
+
+    generator_ratio, generator_ratio_max  p / p_engine of the drawn tokens, on average (1 where only rounding differs) and at most
+    generator_gap                         mean |log p - log p_engine|
+    generator_truncated                   the share of tokens whose weight was cut
+    """
+    real = answers.mask > 0
+    gap = (logp - answers.logp)[real].clamp(-20.0, 20.0)
+    ratio = gap.exp()
+    told = {
+        "generator_ratio": float(ratio.mean()),
+        "generator_ratio_max": float(ratio.max()),
+        "generator_gap": float(gap.abs().mean()),
+    }
+    if cap is not None:
+        told["generator_truncated"] = float((ratio > cap).float().mean())
+    return told
+
+
+def weights(logp: Tensor, answers: Answers, cap: float) -> Tensor:
+    """Truncated importance weights [N, T] of tokens that another engine drew: min(p / p_engine, cap), and 1 where nothing was."""
+    ratio = (logp - answers.logp).clamp(-20.0, 20.0).exp()
+    return ratio.clamp(max=cap).where(answers.mask > 0, 1.0)
 
 
 def repeat(prompts: Prompts, group: int) -> Prompts:

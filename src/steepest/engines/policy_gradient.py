@@ -211,6 +211,8 @@ def policy_gradient(
         columns = {name: x.expand_as(batch.mask) * batch.mask for name, x in given.items()}
         own = {name: x for name, x in columns.items() if name not in WRITTEN}
         batch = batch.having(**{name: columns[name] for name in WRITTEN & columns.keys()}, extra=batch.extra | own)
+        if "correction" in batch.extra:  # importance weights of tokens that another engine drew, see `collectors.generate`
+            batch = batch.having(advantage=batch.advantage * batch.extra["correction"])
         if "value" not in loss.needs and not bool(batch.advantage.any()):
             after(state, batch)
             return {**collected, "skipped": 1.0}

@@ -192,10 +192,9 @@ class Cached:
         """The rows that are there, and behind them rows whose prompts are `fresh`, each [G, L', D]."""
         count = 0 if old is None else len(old)
         heads, _, depth = fresh[0].shape
-        cache = fresh[0].new_empty(count + len(fresh), heads, self.length, depth)
+        cache = fresh[0].new_zeros(count + len(fresh), heads, self.length, depth)  # what is masked must be a number
         if old is not None:
             cache[:count] = old
-        cache[count:, :, : self.prompts.longest] = 0  # what no prompt fills is masked, but must be a number
         for row, x in enumerate(fresh, count):
             cache[row, :, self.prompts.longest - x.shape[1] : self.prompts.longest] = x
         return cache
@@ -247,26 +246,22 @@ class Plain:
         self.ids, self.mask = obs["ids"][:0], obs["mask"][:0].long()
         self.cache: Any = None
         self.logits = model.get_output_embeddings().weight.new_empty(0, model.config.vocab_size)
-        self.refills = True  # until a cache is seen
+        self.refills = self.name is not None  # until a cache is seen
 
     def admit(self, rows: Tensor) -> None:
-        ids, which = decoder.distinct(torch.cat([self.obs["ids"][rows], self.obs["mask"][rows].long()], 1))
-        ids, mask = ids.chunk(2, 1)
         there = self.ids, self.mask, self.cache, self.logits
-        self.cache = None
-        self.refills = self.name is not None
-        self.mask = mask
-        self.forward(ids)
-        self.refills = self.cache is not None and usual(self.cache)
+        self.ids, self.mask, self.cache = self.obs["ids"][rows], self.obs["mask"][rows].long(), None
         if self.refills:
-            self.cache.batch_select_indices(which)
-        elif len(which) > len(ids):  # what cannot be copied is read for every row
-            self.mask = mask[which]
+            ids, which = decoder.distinct(torch.cat([self.ids, self.mask], 1))
+            whole, (ids, self.mask) = self.mask, ids.chunk(2, 1)
+            self.forward(ids)
+            self.mask, self.refills = whole, usual(self.cache)
+            if self.refills:
+                self.cache.batch_select_indices(which)
+                self.logits = self.logits[which]
+        if not self.refills:  # what cannot be copied is read for every row
             self.cache = None
-            self.forward(ids[which])
-        if self.refills or len(which) == len(ids):
-            self.logits = self.logits[which]
-        self.ids, self.mask = ids[which], mask[which]
+            self.forward(self.ids)
         if len(there[0]):
             self.join(*there)
 

@@ -1,53 +1,39 @@
-"""Who writes the answers: `Generator`, and the one that writes them with the policy itself."""
+"""The generator that is the policy itself: static caches, prompts read once for their group, rows that come and go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.generator import Answers
 from . import decoding
 from .decoding import Obs
 
 
-class Answers(NamedTuple):
-    """tokens [N, T], mask [N, T] float up to and including the end token, and their log-probabilities [N, T] as the generator
-    saw them; T is the longest. told: metrics."""
-
-    tokens: Tensor
-    mask: Tensor
-    logp: Tensor
-    told: dict[str, float]
-
-
-class Generator(Protocol):
-    """Writes one answer to each of N prompts, with the weights that `policy` has now and with randomness from `generator` alone."""
-
-    exact: bool  # whether its log-probabilities are the policy's own; else the difference is corrected for
-
-    def __call__(self, policy: Any, obs: Obs, generator: torch.Generator, greedy: bool = False) -> Answers: ...
-
-
 @dataclass(frozen=True)
 class Own:
-    """The policy itself writes, on its own device.
+    """The policy itself writes, where it is.
 
-    rows  answers being written at once; as rows end, those that wait take their place. None: all of them. What a row says does
-          not depend on it: the number that draws a token belongs to the row and to how far the row has come
+    rows  answers that are being written at once; as rows end, those that wait take their place. None: all of them. What a row
+          says does not depend on it: the number that draws a token belongs to the row and to how far the row has come
     """
 
     rows: int | None = None
-    exact: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
-            raise ValueError(f"rows must be at least 1, not {self.rows}: answers that are written at once")
+            raise ValueError(f"rows must be at least 1, not {self.rows}: the answers that are written at once")
+
+    @property
+    def exact(self) -> bool:
+        return True
 
     def __call__(self, policy: Any, obs: Obs, generator: torch.Generator, greedy: bool = False) -> Answers:
-        return Answers(*write(policy, obs, generator, greedy, self.rows), {})
+        return Answers(*write(policy, obs, generator, greedy, self.rows))
 
 
 @torch.no_grad()

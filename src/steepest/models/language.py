@@ -127,6 +127,11 @@ class LanguageModel(nn.Module):
                     "shorten the prompts, lower max_new or take a model with a longer context"
                 )
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The model's parameters by their names in Transformers: what a generator apart from the policy is given."""
+        for name, p in self.model.named_parameters():
+            yield name, p.detach()
+
     def export(self, folder: str | Path) -> None:
         """Write the model so that ``AutoModelForCausalLM.from_pretrained(folder)`` reads it (safetensors), and the tokenizer."""
         with quiet():
