@@ -197,7 +197,7 @@ class Plain(Robots):
 
     def healthy(self) -> Array:
         at = np.concatenate([self.qpos, self.qvel], 1)
-        return np.asarray(((self.low < at) & (at < self.high)).all(1))
+        return np.all((self.low < at) & (at < self.high), axis=1)
 
     def judge(self, action: Array, speed: Array, well: Array) -> Array:
         return self.env._forward_reward_weight * speed - self.effort(action)
