@@ -100,11 +100,8 @@ def remix(
 
     def past(state: State, problem: Any, rng: Stream) -> Latest:
         pool(problem)
-        row = torch.zeros(problem.max_new)
-        return Latest(
-            window * rows, tokens=row.long(), mask=row, logp=row, reward=row, advantage=row,
-            prompt=torch.zeros((), dtype=torch.long),
-        )  # fmt: skip
+        row, number = torch.zeros(problem.max_new), torch.zeros((), dtype=torch.long)
+        return Latest(window * rows, tokens=row.long(), mask=row, logp=row, reward=row, advantage=row, prompt=number)
 
     def frozen(state: State, problem: Any, rng: Stream) -> torch.nn.Module:
         return copy.deepcopy(state.policy).requires_grad_(False)
