@@ -15,6 +15,7 @@ from steepest.credit import group_relative, l1_exact, l1_max
 from steepest.losses import Terms, clip, token_mean
 from steepest.losses.check import check_loss
 from steepest.losses.covering import alpha_divergence, covering, forward_kl, jensen_shannon
+from steepest.losses.mixed import between, mixed_clip
 from steepest.memory.latest import Latest
 from steepest.memory.successes import Successes
 from steepest.problems.budget import BudgetSum
@@ -26,7 +27,7 @@ from steepest.systems.reasoning.elastic_reset import elastic_reset
 from steepest.systems.reasoning.grpo import grpo
 from steepest.systems.reasoning.hapo_history import hapo_history, shaped
 from steepest.systems.reasoning.lcpo import lcpo
-from steepest.systems.reasoning.remix import between, mixed_clip, remix, weight
+from steepest.systems.reasoning.remix import remix, weight
 from steepest.systems.reasoning.rlep import rlep
 from steepest.systems.reasoning.sec import sec
 from steepest.systems.reasoning.spo_single_stream import beyond_tracker, spo_single_stream

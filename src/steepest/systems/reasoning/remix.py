@@ -25,8 +25,7 @@ from ...collectors.experience import Collect
 from ...collectors.generate import generate, joined, remembered
 from ...core import Batch, State, Stream, System, extends, holding
 from ...credit import group_relative
-from ...losses import Terms, k3, loss
-from ...losses.terms import Value
+from ...losses.mixed import between, mixed_clip
 from ...memory.latest import Latest
 from .grpo import grpo
 
@@ -48,10 +47,8 @@ def remix(
     epochs      passes over a step's answers: the paper's ratio of updates to data (paper: 2)
     """
     if not 0 <= mix < 1 or min(window, restart) < 1 or not clip_range > 0 or beta < 0:
-        raise ValueError(
-            f"needs mix in [0, 1), window and restart at least 1, clip_range positive and beta not negative, not {mix}, {window}, "
-            f"{restart}, {clip_range} and {beta}"
-        )
+        given = f"{mix}, {window}, {restart}, {clip_range} and {beta}"
+        raise ValueError(f"needs mix in [0, 1), window, restart >= 1, clip_range > 0 and beta >= 0, not {given}")
     rows = prompts * group
 
     def gather(*, prompts: int, group: int) -> Collect:
@@ -63,7 +60,7 @@ def remix(
             if not count:
                 return batch
             taken = held[torch.randperm(len(held), generator=(rng / "past").torch())[:count]]
-            old = recalled(state, problem, (taken[:, None] * group + torch.arange(group)).flatten())
+            old = recalled(state, problem, (taken[:, None] * group + torch.arange(group)).flatten())  # <- the idea
             return joined(batch, old).having(info=batch.info | {"old": count / prompts})
 
         return collect
@@ -72,10 +69,8 @@ def remix(
         new = batch.rows(batch.extra["fresh"][:, 0] > 0)
         first, blank = (state.step % window) * rows, rows - len(new)
         place = first + torch.arange(rows, device=new.key.device)
-        columns: dict[str, Any] = {
-            "tokens": new.action, "mask": new.mask, "logp": new.logp, "reward": new.reward, "advantage": new.advantage,
-            "prompt": new.key,
-        }  # fmt: skip
+        columns: dict[str, Any] = {name: getattr(new, name) for name in ("mask", "logp", "reward", "advantage")}
+        columns |= {"tokens": new.action, "prompt": new.key}
         state.past.write(place, **{name: torch.cat([x, x.new_zeros(blank, *x.shape[1:])]) for name, x in columns.items()})
         state.before.load_state_dict(state.latest.state_dict())
         state.latest.load_state_dict(state.policy.state_dict())
@@ -112,22 +107,6 @@ def remix(
 def weight(step: int) -> float:
     """Of the divergence from the base, against that from the policy before: 1 for 50 steps, then down to 1/2 (paper)."""
     return max(1 - 0.1 * math.ceil(max(step - 50, 0) / 10), 0.5)
-
-
-@loss("now")
-def mixed_clip(t: Terms, *, width: float) -> Tensor:
-    """The clipped ratio, its band around the ratio of the present policy to the one that acted."""
-    centre = (t.extra["now"] - t.old).clamp(-20, 20).exp()
-    bounded = t.ratio.clamp(centre - width, centre + width)  # <- the idea
-    return -torch.minimum(t.ratio * t.advantage, bounded * t.advantage)
-
-
-@loss("ref", "before", "share")
-def between(t: Terms) -> Value:
-    """share k3(reference) + (1 - share) k3(the policy before)."""
-    base, told = k3()(t)
-    recent = k3().fn(Terms(t.new, t.old, t.advantage, t.mask, ref=t.extra["before"]))[0]
-    return Value(t.extra["share"] * base + (1 - t.extra["share"]) * recent, told)
 
 
 def recalled(state: State, problem: Any, rows: Tensor) -> Batch:
