@@ -74,3 +74,31 @@ def test_the_question_holds_all_three():
 def test_bounds_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="low < high"):
         Judge(ChatClient("http://localhost:1/v1", MODEL), **wrong)
+
+
+MINE = """
+from steepest.models.chat import ChatClient
+from steepest.models.judge import Judge
+from steepest.problems.single_turn import Questions
+
+
+def judged(url: str = ""):
+    return Questions([("a", "b")], Judge(ChatClient(url, "m", retries=1), workers=1), max_new=2, tests=1)
+"""
+
+
+def test_an_endpoint_that_goes_down_stops_the_run_with_all_saved_and_it_goes_on_later(steepest, tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    down = (503, "text/plain", b"starting up")
+    answers = [said("0.5")] * 5  # one before training, two in each of two steps
+    back = [said("0.5")] * 100
+    with canned(*answers, down, down, *back) as (url, _):
+        options = f"--url {url} --prompts 1 --group 2 --steps 3 --threads 1 --every-save 1 --out {tmp_path / 'run'}"
+        status, out, errors = steepest(f"train grpo --problem of_mine.judged {options}")
+        assert status == 1, errors
+        assert "step 3 failed: BadEndpoint" in out, errors
+        assert "the last good state, of step 2, is in" in out
+        status, out, _ = steepest(f"resume {tmp_path / 'run'}")
+        assert status == 0, out
+        assert "step 3" in out or (tmp_path / "run" / "checkpoints" / "step-000000003").is_dir()
