@@ -71,12 +71,11 @@ attempt(call, {socket}, 16, 3, 0)
 ## reading the parent's files
 for path in {secrets}:
     attempt(lambda: open(path).read())
-    attempt(os.listdir, os.path.dirname(path))
+attempt(os.listdir, '{folder}')
 
 ## reading what all may read
 attempt(lambda: open('/etc/passwd').read())
 attempt(os.listdir, '/home')
-attempt(os.listdir, '/')
 attempt(lambda: open('/etc/shadow').read())
 
 ## the parent's environment

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from steepest.core import Stream
-from steepest.core.check import check_problem
+from steepest.core.check import check_problem, check_system
 from steepest.core.problem import Unavailable
 from steepest.problems.coding import CASES, RULES, Coding, rows, solution
 from steepest.problems.rewards import code, code_reward, graded
 from steepest.problems.rewards.cases import beside, cases_of, received, spelt
 from steepest.problems.rewards.code import last_program
 from steepest.problems.sandbox import Limits, SandboxError, sandbox
+from steepest.systems.reasoning.grpo import grpo
 
 from . import escapes
 from .escapes import by_name
@@ -173,6 +174,15 @@ def test_the_problem_obeys_the_laws_and_its_tasks_can_be_solved():
     texts = [solution(*divmod(int(key), 12), slip=0) for key in keys]
     assert problem.judged([problem.train[k] for k in keys], texts)[0].eq(1).all()
     assert "bubblewrap" in problem.holds or "seccomp" in problem.holds
+
+
+def small():
+    return Coding(warm=1, max_new=24, tests=2)
+
+
+@pytest.mark.slow
+def test_training_on_it_repeats_and_resumes_bitwise():
+    assert "two runs equal" in check_system(lambda: grpo(prompts=1, group=2, lr=1e-4), small, half=1, fresh=False)
 
 
 def test_no_two_rules_agree_on_all_cases():

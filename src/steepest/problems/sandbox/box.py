@@ -71,7 +71,7 @@ class Outcome:
     status   ok: it left with 0; failed: an exception, a signal (128 + its number), another status; else the limit it exceeded
     code     its exit status; None where it was ended
     stdout, stderr   what it wrote, up to the limit; bytes that are no UTF-8 are replaced. They may steer a terminal
-    seconds, cpu     of the clock and of the processor
+    seconds, cpu     of the clock, and of the processor as far as it is told: bubblewrap does not pass it on
     """
 
     status: Status
@@ -145,7 +145,7 @@ class Sandbox:
         confined = self.bubblewrap is not None and os.geteuid() != 0  # its first process has this identity too
         told: dict[str, Any] = {
             "program": program, "ready": ready, "space": self.space, "root": folder, "binds": files.binds, "hidden": files.hidden,
-            "box": BOX if own else folder, "uid": FIRST_UID + os.getpid() % 2**20 * 64 + program % 64,
+            "box": BOX if own else folder, "uid": FIRST_UID + os.getpid() % 2**18 * 2**12 + program % 2**12,
             "read": files.read if self.landlock else None,
             "filters": [seccomp_filter(machine, threads=x).hex() for x in (False, True)] if self.seccomp else None,
             "own_users": confined, "beside": int(confined), **vars(limits),
@@ -218,7 +218,8 @@ class Watched:
         return status
 
     def never_began(self) -> SandboxError:
-        self.held.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.held.pid, signal.SIGKILL)
         assert self.held.stderr is not None
         self.said["stderr"] += self.held.stderr.read()[-2000:]
         said = self.said["stderr"].decode(errors="replace").strip().splitlines() or ["it said nothing"]
