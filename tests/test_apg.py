@@ -1,5 +1,6 @@
 """APG: its model and its multiplier are exact, what it keeps and what it ignores, and the cart's second task."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -10,10 +11,10 @@ from steepest.core import Stream, begin, train
 from steepest.core.check import check_problem, check_system
 from steepest.evidence.claim import Run
 from steepest.evidence.on_policy.apg import claim
-from steepest.memory.multiplier import Multiplier
 from steepest.models.lessons import appraise, value_of
 from steepest.models.ridge import Quadratic
 from steepest.models.twin_q import mlp
+from steepest.optimize.dual import Multiplier
 from steepest.problems.cart import CartTasks
 from steepest.problems.control import CartPole, PointMass
 from steepest.systems.on_policy.apg import apg
@@ -99,10 +100,13 @@ def test_the_model_finds_a_quadratic_function_and_does_not_care_how_rows_are_cut
 
 
 def test_the_multiplier_follows_violations_and_never_falls_below_its_least():
-    price = Multiplier(2.0, 10.0)
+    price = Multiplier(2.0, floor=2.0)
     for violation, expected in ((-1.0, 2.0), (0.3, 5.0), (-0.1, 4.0), (-1.0, 2.0)):
-        price.write(violation)
-        assert float(price.read()) == pytest.approx(expected)
+        price.rise(10.0 * violation)
+        assert float(price.value) == pytest.approx(expected)
+    always = Multiplier(math.inf, floor=math.inf)
+    always.rise(-3.0)
+    assert float(always.value) == math.inf
 
 
 def test_appraisal_of_a_chain_of_two_states():
@@ -143,7 +147,7 @@ def test_the_price_rises_where_the_first_task_suffers():
     batch = system.collect(state, problem, Stream(0))
     for kept, expected in ((1.0, 10.0), (0.45, 15.0)):
         system.learn(state, batch.having(info={**batch.info, "kept": kept}), Stream(0))
-        assert float(state.multiplier.read()) == pytest.approx(expected)
+        assert float(state.multiplier.value) == pytest.approx(expected)
 
 
 # ---------------------------------------------------------------------------------- the baseline
@@ -223,5 +227,5 @@ def test_bad_input_is_refused():
         tuned(weight=-1.0)
     with pytest.raises(ValueError, match="ridge must be positive"):
         Quadratic(2, 1, 0.0)
-    with pytest.raises(ValueError, match="must not be negative"):
-        Multiplier(-1.0, 1.0)
+    with pytest.raises(ValueError, match="price, rate, noise and fallen must not be negative"):
+        make(price=-1.0)

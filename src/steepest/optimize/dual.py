@@ -31,6 +31,11 @@ class Multiplier(nn.Module):
     def write(self, value: float) -> None:
         self.value.fill_(max(self.floor, value))
 
+    @torch.no_grad()
+    def rise(self, by: float) -> None:
+        """`by` more, or as much less as the floor allows: dual ascent, `by` being a rate times how far a bound is exceeded."""
+        self.value.add_(by).clamp_(min=self.floor)
+
     def descend(self, slope: Tensor | float, optimizer: torch.optim.Optimizer) -> None:
         """One step of the multiplier's own optimizer against `slope`, then back above the floor."""
         self.value.grad = torch.as_tensor(slope, dtype=self.value.dtype, device=self.value.device)

@@ -14,7 +14,7 @@ from .exact import Made
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled(Model):
+class LogisticModel(Model):
     """N examples x [N, d] and their labels y [N], 1 or -1."""
 
     x: Tensor
@@ -54,9 +54,9 @@ class Logistic(Made):
                 f"{self.noise}"
             )
 
-    def build(self) -> Labelled:
+    def build(self) -> LogisticModel:
         g = Stream(self.seed, "Logistic").numpy()
         x = g.standard_t(self.freedom, (self.examples, self.features)) * 10 ** g.uniform(-1, 0, self.features)
         score = x @ g.standard_normal(self.features)
         y = score + self.noise * score.std() * g.standard_normal(self.examples)
-        return Labelled(torch.from_numpy(x), torch.from_numpy(y).sign())
+        return LogisticModel(torch.from_numpy(x), torch.from_numpy(y).sign())

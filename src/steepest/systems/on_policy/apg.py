@@ -25,11 +25,11 @@ from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
 from ...memory.average import Average
-from ...memory.multiplier import Multiplier
 from ...memory.replay import Replay
 from ...models.lessons import taught, value_of
 from ...models.ridge import Quadratic
 from ...models.twin_q import mlp
+from ...optimize.dual import Multiplier
 from ...optimize.epochs import descend
 from ...problems.cart import CartTasks
 
@@ -56,8 +56,11 @@ def apg(
     hidden     width of both hidden layers
     lessons    updates that teach the first task, in `init`, to the actor and as many to its critic
     """
-    if min(noise, fallen) < 0 or not 0 <= discount < 1:
-        raise ValueError(f"noise and fallen must not be negative and discount in [0, 1), not {noise}, {fallen} and {discount}")
+    if min(price, rate, noise, fallen) < 0 or not 0 <= discount < 1:
+        raise ValueError(
+            f"price, rate, noise and fallen must not be negative and discount in [0, 1), not {price}, {rate}, {noise}, {fallen} "
+            f"and {discount}"
+        )
 
     def init(problem: CartTasks, rng: Stream) -> State:
         policy, original = taught(problem, rng, hidden=hidden, noise=noise, discount=discount, updates=lessons)
@@ -70,7 +73,7 @@ def apg(
             policy=policy, origin=Average(policy, 1.0), original=original.requires_grad_(False), critic=critic,
             target=Average(critic, 1 - tau), model=Quadratic(states + actions, states + 1),
             replay=Replay(20000, obs=obs, next_obs=obs, cost=number, terminated=number),
-            multiplier=Multiplier(price, rate), live=Live(problem, envs, rng / "live"),
+            multiplier=Multiplier(price, floor=price), live=Live(problem, envs, rng / "live"),
         )  # fmt: skip
         state.optimizers = {name: torch.optim.Adam(getattr(state, name).parameters(), lr) for name in ("policy", "critic")}
         return state
@@ -84,8 +87,8 @@ def apg(
         parts.model.write(torch.cat([obs, act], 1), torch.cat([next_obs - obs, cost[:, None]], 1))
         parts.replay.write(obs=obs, next_obs=next_obs, cost=cost, terminated=ended.float())
         if "kept" in batch.info:
-            parts.multiplier.write(keep - batch.info["kept"])
-        share = 1 / (1 + parts.multiplier.read())
+            parts.multiplier.rise(rate * (keep - batch.info["kept"]))
+        share = 1 / (1 + parts.multiplier.value.detach())
         for _ in range(updates):
             drawn = parts.replay.read(rows, generator)
             with torch.no_grad():
@@ -99,7 +102,7 @@ def apg(
             ahead = (1 - discount) * said[:, -1] + discount * critic(s + said[:, :-1])[:, 0]
             lost = relu(value_of(parts.original, s, parts.origin.read()(s)) - value_of(parts.original, s, mine))
             descend(state.optimizers["policy"], (share * ahead + (1 - share) * lost).mean())  # <- the idea
-        told = {"cost": cost.mean(), "value_loss": value_loss.detach(), "price": parts.multiplier.read()}
+        told = {"cost": cost.mean(), "value_loss": value_loss.detach(), "price": parts.multiplier.value.detach()}
         return {name: float(x) for name, x in {**batch.info, **told}.items() if isinstance(x, float) or x.dim() == 0}
 
     return System(init, charged(envs=envs, horizon=horizon), learn)

@@ -23,7 +23,7 @@ from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
 from ...optimize.schedules import refine_schedule
-from ...problems.regression import Labelled
+from ...problems.regression import LogisticModel
 
 Schedule = Callable[[int, int], float]  # step, length -> share of the base rate
 
@@ -77,12 +77,12 @@ def refined_schedules(
     def init(problem: Any, rng: Stream) -> State:
         return State(policy=Weights(problem.model.x.shape[1]), runs=Runs(length))
 
-    def collect(state: State, problem: Any, rng: Stream) -> Labelled:
+    def collect(state: State, problem: Any, rng: Stream) -> LogisticModel:
         model = exact(state, problem, rng)
         chosen = torch.randint(len(model.y), (batch,), generator=rng.torch())
         return replace(model, x=model.x[chosen], y=model.y[chosen])
 
-    def learn(state: State, data: Labelled, rng: Stream) -> dict[str, float]:
+    def learn(state: State, data: LogisticModel, rng: Stream) -> dict[str, float]:
         weights, runs, step = state.policy.weights, cast(Runs, state.runs), state.step % length
         if state.step == length:
             weights.zero_()
