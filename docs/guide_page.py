@@ -72,7 +72,17 @@ def settings(plain: Any) -> str:
         f"| {a.problem} | {a.budget:,} | {a.envs} x {a.horizon} | {guide.updates(a)} | {a.many:g}, {a.one:g} | {a.seeds} |"
         for a in guide.ARENAS
     ]
-    return "\n".join(["## Settings\n", head, "|---|---|---|---|---|---|", *rows, "", plain(guide.HOW)])
+    return "\n".join(["## Settings\n", head, "|---|---|---|---|---|---|", *rows, "", plain(guide.HOW), "", smaller(plain)])
+
+
+def smaller(plain: Any) -> str:
+    """What is not of its paper's size here, and what that size is."""
+    told = []
+    for name, sizes in guide.SMALLER.items():
+        known = inspect.signature(find_system(name)).parameters
+        changed = [f"{option} {plain(shown(x))} instead of {plain(shown(known[option].default))}" for option, x in sizes.items()]
+        told.append(f"`{name}` has {', '.join(changed)}")
+    return f"These are smaller than in their papers, where a cell would take hours: {'; '.join(told)}."
 
 
 # ------------------------------------------------------------------------------------ a problem

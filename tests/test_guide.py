@@ -1,6 +1,7 @@
 """The guide: who takes part, cells that are written once and go on, budgets that come out even, and the page made of them."""
 
 import dataclasses
+import inspect
 import json
 import shlex
 
@@ -77,6 +78,18 @@ def test_a_setting_is_the_table_and_the_systems_own_defaults():
     assert setting(vpg, arena) == {"envs": 8, "horizon": 128, "critic_minibatches": 16, "lr": 1.2e-3}
     assert "lr" not in setting(trpo, arena)
     assert options(ppo, arena) | {"clip_range": 0.2, "decay": 0.95, "lr": 6e-4} == options(ppo, arena)
+
+
+def test_systems_that_would_take_hours_are_smaller_and_the_page_says_so(page):
+    """Bug that it catches: a size that the page does not tell, or one of an option that the system lacks."""
+    told = page.settings(str)
+    for name, sizes in guide.SMALLER.items():
+        make = names.find_system(name)
+        for arena in ARENAS:
+            assert setting(make, arena).items() >= sizes.items()
+        known = inspect.signature(make).parameters
+        assert all(f"{option} {x} instead of {known[option].default}" in told for option, x in sizes.items())
+        assert all(known[option].default != x for option, x in sizes.items())
 
 
 # ------------------------------------------------------------------------------------ cells

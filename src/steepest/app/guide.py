@@ -6,9 +6,10 @@ import inspect
 import json as js
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Arena:
     seeds: int
 
 
-# The only settings of the guide. All else is each system's default, which is its paper's.
+# With SMALLER the only settings of the guide. All else is each system's default, which is its paper's.
 ARENAS = (
     Arena("CartPole", 51_200, 8, 128, many=10, one=30, seeds=5),
     Arena("Pendulum", 102_400, 8, 128, many=10, one=3, seeds=5),
@@ -54,14 +55,19 @@ ARENAS = (
     Arena("Hopper-v5", 51_200, 8, 256, many=1, one=1, seeds=3),
 )
 HOW = (
-    "Everything that the table and the next sentence do not name is a system's default, which is its paper's. Minibatches "
-    "hold about 64 steps, as the papers' on MuJoCo do. The factors of the learning rate are the same for all systems of a "
+    "Everything that the table, the next sentence and the sizes below do not name is a system's default, which is its paper's. "
+    "Minibatches hold about 64 steps, as the papers' on MuJoCo do. The factors of the learning rate are the same for all systems of a "
     "kind; where a system has no learning rate there is none. They were chosen on seed 100 by the mean return over "
     "training, on CartPole and Pendulum, with PPO for systems that make many steps a batch and VPG for those that make one. "
     "CartPole: PPO 338, 381 and 401 at 1, 3 and 10 times its rate; VPG 47, 217 and 323 at 3, 10 and 30. Pendulum: PPO -554, "
     "-454 and -444 at 1, 3 and 10; VPG -1183, -1199 and -1263 at 3, 10 and 30, where it learns at none. On MuJoCo the rates "
     "are the systems' own: the papers chose them there."
 )
+# Systems that would take hours at the sizes of their papers, and what they are given here.
+SMALLER: Mapping[str, Mapping[str, Any]] = MappingProxyType({
+    "s5_rl": MappingProxyType({"width": 32, "size": 32, "layers": 1, "epochs": 4, "minibatches": 2}),
+    "hyperppo": MappingProxyType({"widths": (4, 8, 16), "layers": 2, "epochs": 4, "minibatches": 8}),
+})
 ROWS = 64  # of a minibatch: the papers' on MuJoCo, 2048 steps in 32
 
 
@@ -192,7 +198,7 @@ def setting(make: Callable[..., Any], arena: Arena) -> dict[str, Any]:
     rate = known["lr"].default if "lr" in known else None
     if isinstance(rate, float):
         given["lr"] = float(f"{rate * (arena.many if 'epochs' in known else arena.one):.6g}")
-    return given
+    return given | {name: x for name, x in SMALLER.get(make.__name__, {}).items() if name in known}
 
 
 def options(make: Callable[..., Any], arena: Arena) -> dict[str, Any]:

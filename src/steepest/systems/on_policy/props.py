@@ -6,7 +6,8 @@ Idea.   every few steps: behaviour <- target, then minimise E max(r, clip(r, 1 -
         r = behaviour(a|s) / target(a|s): actions that were taken become less likely, down to r = 1 - e
 State.  as ppo; `behavior` and its Adam; `buffer`, the last batches
 Note.   The paper's price on KL(target || behaviour) is left out: it is 0 in the authors' code. The defaults are those for
-        discrete actions; for continuous ones they adapt every 8 steps with a `drift` of 0.1 and 16 minibatches.
+        discrete actions; for continuous ones they adapt every 8 steps with a `drift` of 0.1 and 16 minibatches. With a band of 1
+        nothing is clipped: one pass in one minibatch is then ROS (Zhong et al., 2022, arXiv 2111.14552), with Adam for its SGD.
 """
 
 from __future__ import annotations
