@@ -24,6 +24,7 @@ HOME = Path(__file__).parents[1]
 STATES = ("shown", "not shown", "built", "planned", "baseline")
 HOMES = MappingProxyType({  # of parts that have names: see `parts`
     "Loss": "steepest.losses", "Network": "steepest.models.networks", "Reward": "steepest.problems.rewards",
+    "Weights": "steepest.models.weights",
 })  # fmt: skip
 COLOURS = ("green", "yellow", "cyan", "bright_black", "blue")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from .catalog import described
-from .parts import kind_of, known, part_of
+from .parts import kind_of, kinds_of, known, part_of
 
 REQUIRED = dataclasses.MISSING
 
@@ -70,11 +70,11 @@ def options_of(make: Callable[..., Any], group: str, given: dict[str, Any] | Non
 
 def by_name(option: Option) -> Option:
     """An option that takes a part: the flag takes the part's name, and the help says which there are."""
-    kind = kind_of(option.type)
-    if kind is None:
+    kinds = kinds_of(option.type)
+    if not kinds:
         return option
     usual = option.default is not REQUIRED and not isinstance(option.default, (str, type(None)))
-    help = f"{option.help} [one of {', '.join(known(kind))}, options in brackets{f'; default: {option.default}' * usual}]"
+    help = f"{option.help} [one of {', '.join(known(*kinds))}, options in brackets{f'; default: {option.default}' * usual}]"
     kept = dataclasses.replace(option, type=str | None, help=help, usual=usual)
     return dataclasses.replace(kept, default=None) if usual else kept
 

@@ -16,11 +16,15 @@ from .catalog import HOMES
 from .names import dotted, of_ones_own
 
 
-def kind_of(annotation: Any) -> type | None:
-    """The type with factories by name that an annotation is, or has among its alternatives."""
+def kinds_of(annotation: Any) -> tuple[type, ...]:
+    """The types with factories by name that an annotation is, or has among its alternatives."""
     alternatives = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    own = (t for t in alternatives if isinstance(t, type) and t.__name__ in HOMES and t.__module__.startswith("steepest."))
-    return next(own, None)
+    return tuple(t for t in alternatives if isinstance(t, type) and t.__name__ in HOMES and t.__module__.startswith("steepest."))
+
+
+def kind_of(annotation: Any) -> type | None:
+    """The first of them, or None."""
+    return next(iter(kinds_of(annotation)), None)
 
 
 def factories(kind: type) -> dict[str, Callable[..., Any]]:
@@ -41,9 +45,9 @@ def functions(kind: type) -> dict[str, Callable[..., Any]]:
     return {name: made for name, made in found.items() if inspect.isfunction(made)}
 
 
-def known(kind: type) -> dict[str, Callable[..., Any]]:
-    """What a command line may say where a part of that type is asked for."""
-    return factories(kind) | ready(kind)
+def known(*kinds: type) -> dict[str, Callable[..., Any]]:
+    """What a command line may say where a part of one of these types is asked for."""
+    return {name: made for kind in kinds for name, made in (factories(kind) | ready(kind)).items()}
 
 
 def part_of(text: str, annotation: Any) -> Any:
@@ -54,7 +58,7 @@ def part_of(text: str, annotation: Any) -> Any:
     kind, name = kind_of(annotation), text.partition("(")[0]
     if kind is None:
         return text
-    there = known(kind)
+    there = known(*kinds_of(annotation))
 
     def find(name: str) -> Callable[..., Any]:
         if name not in there and dotted(name.replace(":", ".")):

@@ -16,6 +16,7 @@ from typing import Any
 from .names import find_claim, find_problem, find_system, problem_name
 from .options import coerce, plain, types_of
 from .parts import kind_of
+from .parts import spoken as said
 
 RUN, CHECKPOINTS, METRICS, EVALUATION = "run.json", "checkpoints", "metrics.jsonl", "evaluation.json"  # in a run's folder
 
@@ -100,6 +101,8 @@ def makers(system: str, problem: str, claimed: bool) -> tuple[Callable[..., Any]
 def spoken(system: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
     """The problem's options; a `tokenizer_name` that is not set is that of the weights which the system takes as its `model`."""
     model = system.get("model")
+    if model is not None and "(" in model:  # hf(path='...', lora=8)
+        model = said(model)[1].get("path")
     if problem.get("tokenizer_name", model) is None and model is not None and not model.endswith(".json"):
         return {**problem, "tokenizer_name": model}
     return problem

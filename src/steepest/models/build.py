@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import singledispatch
 from typing import Any
 
@@ -16,7 +15,9 @@ from ..core.problem import Control, Language
 from ..core.recurrent import Remembered
 from ..core.state import State
 from ..core.stream import Stream
+from .adapters import frozen
 from .network import Network
+from .weights import Weights
 
 
 @singledispatch
@@ -32,7 +33,7 @@ def policy_for(problem: Any, rng: Stream, **options: Any) -> nn.Module:
 
 
 @policy_for.register
-def _(problem: Language, rng: Stream, *, model: str | None = None, temperature: float = 1.0, **_: Any) -> nn.Module:
+def _(problem: Language, rng: Stream, *, model: str | Weights | None = None, temperature: float = 1.0, **_: Any) -> nn.Module:
     from .language import language_policy  # imports transformers, which control users need not wait for
 
     return language_policy(problem, rng, model=model, temperature=temperature)
@@ -94,7 +95,7 @@ def network(model: Any) -> Network | None:
 
 def as_it_began(state: State, problem: Any, rng: Stream) -> nn.Module:
     """A frozen copy of the policy, for `core.system.holding`: a `reference` of systems whose parent keeps none."""
-    return copy.deepcopy(state.policy).requires_grad_(False).eval()
+    return frozen(state.policy)
 
 
 @singledispatch
@@ -128,7 +129,7 @@ def actor_state(
     if reference and remembers:
         raise ValueError("a frozen reference has no memory of the episodes that go on: a network that remembers takes kl = 0")
     if reference:
-        parts["reference"] = copy.deepcopy(policy).requires_grad_(False).eval()
+        parts["reference"] = frozen(policy)
     if remembers:
         parts["memory"] = Remembered(envs, remembers)
     state = State(**parts, **experience_for(problem, rng / "live", envs))

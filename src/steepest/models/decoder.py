@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import stack
+from .precision import Head, recomputed
 from .stack import Texts
 
 FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -169,12 +170,23 @@ def layers(trunk: Any, packed: Packed, x: Tensor, angles: tuple[Tensor, Tensor])
     angles = (angles[0][:, None], angles[1][:, None])
     prompts = []
     for layer in trunk.layers:
-        heads, *prompt = packed.attend(*project(layer, x, angles))
-        prompts.append((prompt[0], prompt[1]))
-        if len(prompts) == len(trunk.layers):  # nothing reads the others any more
-            x, heads = x.index_select(0, packed.ends), heads.index_select(0, packed.ends)
-        x = finish(layer, x, heads)
+        last = layer is trunk.layers[-1]
+        if recomputed(layer) and torch.is_grad_enabled():
+            x, k, v = checkpoint(through, layer, packed, x, angles, last, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x, k, v = through(layer, packed, x, angles, last)
+        prompts.append((k, v))
     return trunk.norm(x), prompts
+
+
+def through(
+    layer: Any, packed: Packed, x: Tensor, angles: tuple[Tensor, Tensor], last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens x [M, hidden] behind a layer, of the `last` those of ``packed.ends`` alone; the prompts' k and v [U, G, L, D]."""
+    heads, k, v = packed.attend(*project(layer, x, angles))
+    if last:  # nothing reads the others any more
+        x, heads = x.index_select(0, packed.ends), heads.index_select(0, packed.ends)
+    return finish(layer, x, heads), k, v
 
 
 def read(trunk: Any, packed: Packed, kernels: bool = True) -> Tensor:
@@ -212,8 +224,9 @@ def token_logp(head: Any, x: Tensor, token: Tensor, temperature: float, *, entro
     head is more than a matrix (an adapter, a hook), torch's checkpoints do that, at three times the memory.
     """
     size = max(1, CHUNK // head.weight.shape[0])
-    if type(head) is nn.Linear and not stack.watched(head):
-        logp, spread = TokenLogp.apply(x, head.weight, head.bias, token, temperature, size, entropy)
+    if type(head) in (nn.Linear, Head) and not stack.watched(head):
+        with torch.autocast(x.device.type, enabled=False):
+            logp, spread = TokenLogp.apply(x.to(head.weight.dtype), head.weight, head.bias, token, temperature, size, entropy)
         return logp, spread if entropy else None
 
     def piece(x: Tensor, token: Tensor) -> Tensor:

@@ -17,10 +17,12 @@ from transformers.utils import logging
 
 from ..core.problem import Language
 from ..core.stream import Stream
-from . import decoder
+from . import adapters, decoder
 from .decoding import Obs, parameters, positions
 from .generation import write
+from .precision import Head, lower, mixed, recompute
 from .warmup import cached
+from .weights import Weights
 
 
 class LanguageModel(nn.Module):
@@ -41,6 +43,7 @@ class LanguageModel(nn.Module):
     """
 
     markov = False
+    lowered = False  # whether it computes in bfloat16, see `precision`
 
     def __init__(
         self, model: nn.Module, *, eos: int, pad: int, max_new: int, temperature: float = 1.0, tokenizer: Any | None = None
@@ -62,6 +65,7 @@ class LanguageModel(nn.Module):
         """Gradients need no training mode; dropout would make the sampler and the trained policy differ."""
         return super().train(False)
 
+    @mixed
     def sample(
         self, obs: Obs, generator: torch.Generator, greedy: bool = False, warm: Callable[[Tensor], Tensor] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,6 +84,7 @@ class LanguageModel(nn.Module):
         """Log-probability of each token and the entropy of its distribution, both [N, T] and 0 where the mask is."""
         return self.evaluate(obs, action, mask, entropy=True)
 
+    @mixed
     def evaluate(self, obs: Obs, action: Tensor, mask: Tensor, *, entropy: bool) -> tuple[Tensor, Any]:
         self.check_room(obs, action.shape[1])
         made = mask > 0
@@ -94,6 +99,7 @@ class LanguageModel(nn.Module):
             logp, spread = decoder.plain_logp(self.logits(obs, action)[made], action[made], 1.0)
         return scatter(logp, made), scatter(spread, made) if entropy and spread is not None else None
 
+    @mixed
     def logits(self, obs: Obs, action: Tensor) -> Tensor:
         """Logits of every decision, over the temperature [N, T, V], float32: for losses that need the whole distribution."""
         inputs = whole(obs, action, self.model)
@@ -133,9 +139,13 @@ class LanguageModel(nn.Module):
             yield name, p.detach()
 
     def export(self, folder: str | Path) -> None:
-        """Write the model so that ``AutoModelForCausalLM.from_pretrained(folder)`` reads it (safetensors), and the tokenizer."""
+        """Write the model so that ``AutoModelForCausalLM.from_pretrained(folder)`` reads it (safetensors), and the tokenizer; of a
+        model with adapters these alone (`adapters.merged` gives it whole)."""
         with quiet():
-            self.model.save_pretrained(folder)
+            if hasattr(self, "adapters"):
+                adapters.export(self, folder)
+            else:
+                self.model.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
@@ -163,15 +173,16 @@ class TokenValue(nn.Module):
         self.trunk: Any = copy.deepcopy(policy.model.base_model)
         dtype = next(self.trunk.parameters()).dtype
         with rng.fork():  # its weights are drawn, though zeroed at once
-            self.head = nn.Linear(policy.model.config.hidden_size, 1, dtype=dtype)
+            self.head = Head(policy.model.config.hidden_size, 1, dtype=dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.fast = policy.fast
+        self.fast, self.lowered = policy.fast, policy.lowered
         self.eval()
 
     def train(self, mode: bool = True) -> TokenValue:
         return super().train(False)
 
+    @mixed
     def value(self, obs: Obs, action: Tensor, mask: Tensor) -> Tensor:
         """What is still to come when each token is chosen [N, T]; 0 where the mask is."""
         made = mask > 0
@@ -198,15 +209,18 @@ class SoftValue(nn.Module):
         return (self.policy.log_partition(obs) - start)[:, None].expand_as(mask)
 
 
-def language_policy(problem: Language, rng: Stream, *, model: str | None = None, temperature: float = 1.0) -> LanguageModel:
+def language_policy(
+    problem: Language, rng: Stream, *, model: str | Weights | None = None, temperature: float = 1.0
+) -> LanguageModel:
     """The policy for a language problem.
 
     model        None: the small model the problem was sized for, warmed up as the problem says; a folder with
                  weights or an id of the Hugging Face hub: those weights (safetensors; no code is run); a path to
-                 a .json: a configuration, initialised at random
+                 a .json: a configuration, initialised at random; or `hf` of such a path, and how it is trained
     temperature  of sampling and of log-probabilities alike
     """
-    tokenizer = problem.tokenizer
+    weights = model if isinstance(model, Weights) else Weights(model)
+    model, tokenizer = weights.path, problem.tokenizer
     name = type(problem).__name__
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{name}.tokenizer has no end token, so no answer could ever end: set tokenizer.eos_token")
@@ -238,6 +252,12 @@ def language_policy(problem: Language, rng: Stream, *, model: str | None = None,
     )
     if model is None and problem.warmup is not None:
         cached(policy, problem.warmup, f"{problem.lesson} {config.to_json_string()} {temperature}", rng / "warmup")
+    if weights.lora:
+        adapters.adapt(policy, weights, rng / "adapters", agrees)
+    if weights.bf16:
+        lower(policy)
+    if weights.checkpointing:
+        recompute(policy)
     return policy
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.activations import SiLUActivation
 
 from ..core import native
+from .precision import recomputed
 
 SPAN = 6  # numbers of a text's span
 LONGEST = 256  # tokens of a text: beyond, torch's attention is the faster one
@@ -85,7 +86,9 @@ def known(trunk: Any) -> Stack | None:
 
     Asked before every use, as adapters and hooks come later than a model.
     """
-    if native.library is None or trunk.config.hidden_size > WIDEST:
+    if native.library is None or trunk.config.hidden_size > WIDEST or torch.is_autocast_enabled("cpu"):
+        return None
+    if torch.is_grad_enabled() and recomputed(trunk.layers[0]):
         return None
     layers = []
     for layer in trunk.layers:

@@ -26,6 +26,7 @@ from ...losses import Loss, clip, entropy, k3, squared, squared_clip
 from ...models.build import actor_state
 from ...models.moments import ReturnScale
 from ...models.network import Network
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs, Update
 from ...optimize.natural import watched
 from ...optimize.schedules import annealed
@@ -42,7 +43,7 @@ def ppo(
     discount: float = 0.99, decay: float = 0.95, value_weight: float = 0.5, value_clip: float | None = None,
     entropy_weight: float = 0.0, kl: float = 0.0, max_kl: float | None = None, max_grad_norm: float = 0.5,
     envs: int = 8, horizon: int = 256, normalize: bool | None = None, width: int = 64, depth: int = 2,
-    prompts: int = 16, group: int = 8, model: str | Network | None = None, loss: Loss | None = None,
+    prompts: int = 16, group: int = 8, model: str | Network | Weights | None = None, loss: Loss | None = None,
     wrap: Callable[[Epochs], Update] = passes,
 ) -> System:  # fmt: skip
     """Clipped policy gradient with a critic, for environments and for texts.

@@ -24,6 +24,7 @@ from ...core.system import System
 from ...losses import Loss
 from ...losses.preference import PairTerms, logistic
 from ...models.build import actor_state
+from ...models.weights import Weights
 
 
 def answer_logp(policy: nn.Module, batch: Pairs) -> tuple[Tensor, Tensor]:
@@ -36,7 +37,7 @@ def answer_logp(policy: nn.Module, batch: Pairs) -> tuple[Tensor, Tensor]:
 
 
 def dpo(
-    *, beta: float = 0.1, lr: float = 1e-6, count: int = 64, max_grad_norm: float = 10.0, model: str | None = None,
+    *, beta: float = 0.1, lr: float = 1e-6, count: int = 64, max_grad_norm: float = 10.0, model: str | Weights | None = None,
     loss: Callable[..., Loss] = logistic,
 ) -> System:  # fmt: skip
     """Direct preference optimization.

@@ -27,6 +27,7 @@ from ...engines.policy_gradient import policy_gradient
 from ...losses import from_reference, regress, sequence_sum
 from ...memory.table import Table
 from ...models.build import answer_state
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs
 
 CHUNK = 128  # prompts that are asked at once
@@ -53,7 +54,8 @@ def optimal_advantage(state: State, batch: Batch) -> Tensor:
 
 def a_star_po(
     *, beta1: float = 0.5, beta2: float = 1e-3, draws: int = 8, lr: float = 1e-6, prompts: int = 256, epochs: int = 1,
-    minibatches: int = 1, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | None = None,
+    minibatches: int = 1, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0,
+    model: str | Weights | None = None,
 ) -> System:  # fmt: skip
     """Regression on optimal advantages: one answer a prompt, no group, no critic.
 

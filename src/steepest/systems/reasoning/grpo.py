@@ -21,14 +21,15 @@ from ...engines.answers import by_score
 from ...engines.policy_gradient import After, Credit, Select, keep, nothing, policy_gradient
 from ...losses import Loss, Reduce, clip, k3, sequence_mean
 from ...models.build import answer_state
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs
 
 
 def grpo(
     *, clip_range: float = 0.2, kl: float = 0.04, lr: float = 1e-6, prompts: int = 16, group: int = 64, epochs: int = 1,
-    minibatches: int = 1, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | None = None,
-    loss: Loss | None = None, reduce: Reduce = sequence_mean, select: Select = keep, after: After = nothing,
-    collect: Gather = generate, credit: Credit = by_score(group_relative),  # <- the idea
+    minibatches: int = 1, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0,
+    model: str | Weights | None = None, loss: Loss | None = None, reduce: Reduce = sequence_mean, select: Select = keep,
+    after: After = nothing, collect: Gather = generate, credit: Credit = by_score(group_relative),  # <- the idea
 ) -> System:  # fmt: skip
     """Group relative policy optimization of a language model.
 

@@ -23,6 +23,7 @@ from ...engines.policy_gradient import Credit, policy_gradient
 from ...losses import reinforce as score_function
 from ...losses import sequence_sum
 from ...models.build import answer_state
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs
 
 
@@ -33,7 +34,7 @@ def against_batch(score: Tensor, key: Tensor) -> Tensor:
 
 def reinforce(
     *, lr: float = 1e-6, kl: float = 0.03, prompts: int = 512, group: int = 1, micro: int | None = None, max_grad_norm: float = 1.0,
-    temperature: float = 1.0, model: str | None = None, credit: Credit = by_score(against_batch),
+    temperature: float = 1.0, model: str | Weights | None = None, credit: Credit = by_score(against_batch),
 ) -> System:  # fmt: skip
     """The score-function gradient on whole answers: one step a batch, no ratio, no critic.
 

@@ -23,6 +23,7 @@ from ...engines.answers import by_score
 from ...engines.policy_gradient import Select, keep, policy_gradient
 from ...losses import Loss, reinforce, token_mean
 from ...models.build import answer_state
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs
 
 
@@ -33,7 +34,8 @@ def as_rewarded(score: Tensor, key: Tensor) -> Tensor:
 
 def sft(
     *, lr: float = 1e-5, prompts: int = 64, epochs: int = 1, minibatches: int = 1, micro: int | None = None,
-    max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | None = None, loss: Loss | None = None, select: Select = keep,
+    max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | Weights | None = None,
+    loss: Loss | None = None, select: Select = keep,
     collect: Callable[..., Collect] = demonstrations,
 ) -> System:  # fmt: skip
     """Supervised fine-tuning of a language model on a problem that can ``demonstrate(prompts) -> tokens, mask``.

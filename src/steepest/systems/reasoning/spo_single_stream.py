@@ -25,6 +25,7 @@ from ...losses import clip, token_mean
 from ...memory.latest import Latest
 from ...memory.tracker import Tracker
 from ...models.build import answer_state
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs
 
 LOW, HIGH, HALVING = 0.875, 0.96, 0.06  # of what the tracker forgets (authors' code)
@@ -32,7 +33,8 @@ LOW, HIGH, HALVING = 0.875, 0.96, 0.06  # of what the tracker forgets (authors' 
 
 def spo_single_stream(
     *, lr: float = 1e-6, prompts: int = 1024, minibatches: int = 8, low: float = 0.2, high: float = 0.28, first: int = 8,
-    floor: float = 0.05, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | None = None,
+    floor: float = 0.05, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0,
+    model: str | Weights | None = None,
 ) -> System:  # fmt: skip
     """Policy optimization with one answer a prompt and a tracked baseline; rewards lie in [0, 1].
 

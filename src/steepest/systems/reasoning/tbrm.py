@@ -26,6 +26,7 @@ from ...engines.policy_gradient import policy_gradient
 from ...losses import regress_value, sequence_sum
 from ...models.build import answer_state
 from ...models.language import SoftValue
+from ...models.weights import Weights
 from ...optimize.epochs import Epochs
 
 
@@ -45,7 +46,7 @@ def all_of_it(score: Tensor, key: Tensor) -> Tensor:
 
 def tbrm(
     *, beta: float = 0.1, lr: float = 1e-6, prompts: int = 128, epochs: int = 1, minibatches: int = 1, micro: int | None = None,
-    max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | None = None,
+    max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | Weights | None = None,
 ) -> System:  # fmt: skip
     """Minimization of the Bellman residual of whole answers.
 
