@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from .loud import Alarms, probe, sizes
 from .plan import CHECKPOINTS, EVALUATION, METRICS, Plan, write
 
 MINUTE, SHARE, LARGE = 60.0, 0.02, 2**30  # between checkpoints; of the time that copies may take; bytes of a copy
@@ -58,6 +59,7 @@ class Session:
             ("problem", f"{plan.problem}  {told(plan.problem_options)}"),
             ("steps", f"{plan.steps}{first}; seed {plan.seed}; checkpoints {save} and at the end"),
             ("parameters", f"{count:,}, of which {trained:,} are trained"),
+            *sizes(plan.options, self.problem, self.state),
             ("device", f"{plan.device}, {plan.threads} thread{'s' * (plan.threads > 1)}{spare(plan.device)}"),
             *([("sandbox", self.problem.holds)] if hasattr(self.problem, "holds") else []),
             ("out", str(self.out)),
@@ -68,8 +70,9 @@ class Session:
     def run(self, open_trackers: Sequence[Any], json: bool) -> int:
         from .progress import Watch
 
+        probe(self.problem, self.state, self.plan.seed, self.console)
         before = self.evaluation("before")
-        stop, failure = Stop(), None
+        stop, failure, alarms = Stop(), None, Alarms()
         with ExitStack() as stack:
             stack.callback(self.lines.close)
             others = [opened(self.out, self.start, self.plan.json()) for opened in open_trackers]
@@ -82,6 +85,8 @@ class Session:
                     for tracker in (self.lines, *others):
                         tracker.log(step, row)
                     watch.update(step, row)
+                    for text in alarms.look(row):
+                        self.console.print(f"[bold yellow]step {step}[/]: {escape(text)}", highlight=False, soft_wrap=True)
                     stopping = stop.signal  # read once: a signal that comes while this step is written ends the next
                     if self.due() or step == self.plan.steps or stopping:
                         sound(self.state)

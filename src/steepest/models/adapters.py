@@ -36,7 +36,7 @@ def adapt(policy: Any, weights: Weights, rng: Stream, agrees: Callable[[Any], bo
     config = peft.LoraConfig(
         task_type="CAUSAL_LM", r=weights.lora, lora_alpha=2 * weights.lora if weights.alpha is None else weights.alpha,
         target_modules=list(weights.targets) or "all-linear", lora_dropout=0.0, init_lora_weights=False,
-        base_model_name_or_path=weights.path,
+        base_model_name_or_path=None if (weights.path or "").endswith(".json") else weights.path,
     )  # fmt: skip
     mark = fingerprint(model)
     with rng.fork():
