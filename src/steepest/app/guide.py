@@ -56,8 +56,8 @@ ARENAS = (
 )
 HOW = (
     "Everything that the table, the next sentence and the sizes below do not name is a system's default, which is its paper's. "
-    "Minibatches hold about 64 steps, as the papers' on MuJoCo do. The factors of the learning rate are the same for all systems of "
-    "a kind; where a system has no learning rate there is none. They were chosen on seed 100 by the mean return over "
+    "Minibatches hold about 64 steps, as the papers' on MuJoCo do. The factors of the learning rate are the same for all systems "
+    "of a kind; where a system has no learning rate there is none. They were chosen on seed 100 by the mean return over "
     "training, on CartPole and Pendulum, with PPO for systems that make many steps a batch and VPG for those that make one. "
     "CartPole: PPO 338, 381 and 401 at 1, 3 and 10 times its rate; VPG 47, 217 and 323 at 3, 10 and 30. Pendulum: PPO -554, "
     "-454 and -444 at 1, 3 and 10; VPG -1183, -1199 and -1263 at 3, 10 and 30, where it learns at none. On MuJoCo the rates "
