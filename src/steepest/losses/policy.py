@@ -69,7 +69,7 @@ def gspo(t: Terms, *, low: float = 3e-4, high: float = 4e-4) -> tuple[Tensor, di
 def cispo(t: Terms, *, low: float = 1.0, high: float = 0.28) -> tuple[Tensor, dict[str, Tensor]]:
     """-clip(r, 1 - low, 1 + high) A log pi, the weight without gradient: what is clipped is how much a decision counts, and never
     whether it counts. arXiv:2506.13585 eq. 4"""
-    ratio = t.ratio.detach()
+    ratio = torch.where(t.mask > 0, t.ratio.detach(), 1.0)  # what lies under the mask may be NaN, and NaN times no gradient is NaN
     weight = ratio.clamp(1 - low, 1 + high)
     return -weight * t.advantage * t.new, {"clipped": weight != ratio}
 
@@ -83,7 +83,7 @@ def cpgd(t: Terms, *, width: float = 0.2, drift: float = 0.01, cap: float = 0.2)
     """
     free = t.log_ratio * t.advantage
     bounded = t.log_ratio.detach().clamp(math.log1p(-width), math.log1p(width))
-    held, pull = bounded * t.advantage, (t.ratio.detach() - 1).clamp(max=cap)
+    held, pull = bounded * t.advantage, (torch.where(t.mask > 0, t.ratio.detach(), 1.0) - 1).clamp(max=cap)
     return drift * pull * t.new - torch.where(free <= held, free, held), {"clipped": bounded != t.log_ratio, "drift": pull}
 
 
