@@ -14,7 +14,7 @@ from steepest.credit import beyond_others, gae, reward_to_go
 from steepest.engines.policy_gradient import PolicyObjective
 from steepest.engines.values import values
 from steepest.evidence.on_policy.props import claim as props_claim
-from steepest.losses import clip, reinforce, sequence_sum, token_mean
+from steepest.losses import Terms, clip, reinforce, sequence_sum, token_mean
 from steepest.models.tabular import TabularSoftmax
 from steepest.optimize.epochs import Epochs
 from steepest.optimize.natural import NaturalStep, flat
@@ -223,6 +223,20 @@ def test_the_behavior_is_the_target_wherever_nothing_was_collected_yet():
     batch = adapting.collect(state, SHORT, Stream(0))
     assert not torch.equal(state.behavior.net.theta, state.policy.net.theta)
     assert batch.info["behavior_kl"] > 0
+
+
+def test_with_a_band_of_1_the_behaviour_descends_the_mean_ratio_itself_as_ros_does():
+    """Bug that it catches: a clip that holds back actions whose ratio has moved far."""
+    new = torch.tensor([[-2.0], [0.4], [3.0]], dtype=torch.float64, requires_grad=True)
+    t = Terms(new, torch.zeros_like(new), -torch.ones_like(new), torch.ones_like(new))
+    paid = clip(low=1.0, high=1.0)(t).loss
+    assert torch.allclose(paid, t.ratio)
+    assert torch.allclose(torch.autograd.grad(paid.sum(), new, retain_graph=True)[0], new.exp())
+    held = clip(low=0.3, high=0.3)(t).loss
+    assert torch.autograd.grad(held.sum(), new)[0][0] == 0
+    ros = props(every=4, band=1.0, behavior_epochs=1, behavior_minibatches=1, behavior_lr=0.01, **SMALL)
+    rows = [r.metrics for r in train(ros, CartPole(limit=20), steps=2)]
+    assert rows[-1]["behavior_kl"] == pytest.approx(0, abs=1e-6)  # of the one pass, in which behaviour is still the target
 
 
 def test_the_claim_of_props_measures_what_it_says():

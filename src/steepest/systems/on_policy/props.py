@@ -6,8 +6,7 @@ Idea.   every few steps: behaviour <- target, then minimise E max(r, clip(r, 1 -
         r = behaviour(a|s) / target(a|s): actions that were taken become less likely, down to r = 1 - e
 State.  as ppo; `behavior` and its Adam; `buffer`, the last batches
 Note.   The paper's price on KL(target || behaviour) is left out: it is 0 in the authors' code. The defaults are those for
-        discrete actions; for continuous ones they adapt every 8 steps with a `drift` of 0.1 and 16 minibatches. With a band of 1
-        nothing is clipped: one pass in one minibatch is then ROS (Zhong et al., 2022, arXiv 2111.14552), with Adam for its SGD.
+        discrete actions; for continuous ones they adapt every 8 steps with a `drift` of 0.1 and 16 minibatches.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def props(
 
     every                 steps of each environment between two adaptations; None: never, which is PPO on the last batches
     batches               in the buffer (authors' code: 2)
-    band                  e: how far below 1 the ratio of an action that was taken is pushed (authors' code: 0.3)
+    band                  e: how far below 1 an action's ratio is pushed (authors' code: 0.3); 1: freely (ROS, 2111.14552)
     behavior_lr           learning rate of the behaviour's Adam (authors' code: 1e-3)
     behavior_epochs       passes over the buffer at each adaptation (paper: 16)
     behavior_minibatches  optimizer steps of a pass (paper: 4)
