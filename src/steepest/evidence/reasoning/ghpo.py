@@ -21,4 +21,9 @@ claim = Claim(
         "a right answer, whatever the rate. A first run on seeds 0 to 4 gave .009 [-.001, .02]: the teacher of the warm-up "
         "slipped on told digits as often as on others, so that hints helped nobody. The task was mended, the rest kept."
     ),
+    why=(
+        "Written after the run: with hints GHPO is right in two of three answers after 80 steps, where GRPO stays near none, but it "
+        "has learned to finish what a hint begins rather than to begin: without hints only seed 1, which GRPO climbs as well, is "
+        "beyond .02 by then. The steps were fixed on seed 100, before the task was mended, and are too few."
+    ),
 )
