@@ -22,8 +22,8 @@ claim = Claim(
         "slipped on told digits as often as on others, so that hints helped nobody. The task was mended, the rest kept."
     ),
     why=(
-        "Written after the run: with hints GHPO is right in two of three answers after 80 steps, where GRPO stays near none, but it "
-        "has learned to finish what a hint begins rather than to begin: without hints only seed 1, which GRPO climbs as well, is "
-        "beyond .02 by then. The steps were fixed on seed 100, before the task was mended, and are too few."
+        "Written after the run: with hints GHPO is right in two of three answers after 80 steps, where GRPO stays near none, but "
+        "it has learned to finish what a hint begins rather than to begin: without hints only seed 1, which GRPO climbs as well, "
+        "is beyond .02 by then. The steps were fixed on seed 100, before the task was mended, and are too few."
     ),
 )
