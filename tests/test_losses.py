@@ -19,7 +19,7 @@ from steepest.losses import (
     surrogate,
     token_mean,
 )  # fmt: skip
-from steepest.losses.check import check_loss, example
+from steepest.losses.check import check_loss, example, gradient
 
 ALL = ("on_policy", "zero_advantage", "order", "padding", "finite", "pure", "cut")
 
@@ -123,6 +123,18 @@ def test_a_loss_with_a_push_of_its_own_is_caught():
 
     with pytest.raises(AssertionError, match="breaks `zero_advantage`"):
         check_loss(pushes())
+
+
+def test_a_ratio_that_one_loss_reads_without_gradient_keeps_it_for_the_next():
+    @loss()
+    def looks(t):
+        with torch.no_grad():
+            return 0.0 * t.ratio + 0.0 * t.log_ratio
+
+    terms = example()
+    both, alone = (gradient(loss, terms.each(lambda _, x: x)) for loss in (looks() + surrogate(), surrogate()))
+    assert torch.equal(both, alone)
+    assert float(alone.abs().sum()) > 0
 
 
 @loss("whole")

@@ -68,13 +68,23 @@ class Terms:
     def detached(self) -> Terms:
         return self.each(lambda _, x: x.detach())
 
-    @functools.cached_property
+    @property
     def log_ratio(self) -> Tensor:
-        return hardtanh(self.new - self.old, -LOG_RATIO_MAX, LOG_RATIO_MAX)  # a clamp whose gradient is one operation
+        # a clamp whose gradient is one operation
+        return self.once("_log_ratio", lambda: hardtanh(self.new - self.old, -LOG_RATIO_MAX, LOG_RATIO_MAX))
 
-    @functools.cached_property
+    @property
     def ratio(self) -> Tensor:
-        return self.log_ratio.exp()
+        return self.once("_ratio", lambda: self.log_ratio.exp())
+
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` makes, made once for all losses that are added up; anew where a loss looks at it without gradient."""
+        if name not in self.__dict__:
+            made = make()
+            if self.new.requires_grad and not made.requires_grad:
+                return made
+            self.__dict__[name] = made
+        return self.__dict__[name]
 
 
 class Value(NamedTuple):
