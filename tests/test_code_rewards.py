@@ -169,7 +169,7 @@ def test_the_problem_obeys_the_laws_and_its_tasks_can_be_solved():
     problem = Coding(tests=4)
     check_problem(problem)
     assert (len(problem.train), len(problem.test)) == (96, 32)
-    assert not {question for question, _ in problem.train} & {question for question, _ in problem.test}
+    assert not {row.question for row in problem.train} & {row.question for row in problem.test}
     keys = torch.arange(0, 96, 13)
     texts = [solution(*divmod(int(key), 12), slip=0) for key in keys]
     assert problem.judged([problem.train[k] for k in keys], texts)[0].eq(1).all()
@@ -206,10 +206,10 @@ def test_rows_of_ones_own(tmp_path):
     other = '{"question": "f", "tests": ["assert f() == 1"]}'
     path.write_text(f"{one}\n\n{other}\n")
     problem = Coding(data=path)
-    assert [question for question, _ in problem.train] == ["Double.", "f"]
+    assert [row.question for row in problem.train] == ["Double.", "f"]
     assert problem.warmup is None
     assert problem.judged(problem.train, [fenced("print(4)"), fenced("f = lambda: 1")])[0].tolist() == [1, 1]
-    for text, said in (("{", ":1: "), ("{}", "no text named 'question'"), ('{"question": "q", "tests": ["x"]}', "test 0"),
+    for text, said in (("{", ":1: "), ("{}", "nothing named 'question'; the row has no names"), ('{"question": "q", "tests": ["x"]}', "test 0"),
     ("", "empty")):
         path.write_text(text)
         with pytest.raises(ValueError, match=said):

@@ -206,7 +206,9 @@ def row_of(placed: Placed, question: str, answer: str | None, more: Iterable[str
 
     def column(name: str) -> Any:
         if found.get(name) is None:
-            there = "it is empty" if name in found else f"there are {', '.join(map(str, found))}{nearest(name, map(str, found))}"
+            names = [str(other) for other in found]
+            there = f"there are {', '.join(names)}{nearest(name, names)}" if names else "the row has no names"
+            there = "it is empty" if name in found else there
             raise ValueError(f"{place}: nothing named {name!r}; {there}")
         return found[name]
 
