@@ -209,8 +209,8 @@ def test_rows_of_ones_own(tmp_path):
     assert [row.question for row in problem.train] == ["Double.", "f"]
     assert problem.warmup is None
     assert problem.judged(problem.train, [fenced("print(4)"), fenced("f = lambda: 1")])[0].tolist() == [1, 1]
-    for text, said in (("{", ":1: "), ("{}", "nothing named 'question'; the row has no names"), ('{"question": "q", "tests": ["x"]}', "test 0"),
-    ("", "empty")):
+    wrong = '{"question": "q", "tests": ["x"]}'
+    for text, said in (("{", ":1: "), ("{}", "'question'; the row has no names"), (wrong, "test 0"), ("", "empty")):
         path.write_text(text)
         with pytest.raises(ValueError, match=said):
             rows(path)
