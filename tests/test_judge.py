@@ -91,7 +91,7 @@ def test_an_endpoint_that_goes_down_stops_the_run_with_all_saved_and_it_goes_on_
     (tmp_path / "of_mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     down = (503, "text/plain", b"starting up")
-    answers = [said("0.5")] * 5  # one before training, two in each of two steps
+    answers = [said("0.5")] * 6  # two before training, two in each of two steps
     back = [said("0.5")] * 100
     with canned(*answers, down, down, *back) as (url, _):
         options = f"--url {url} --prompts 1 --group 2 --steps 3 --threads 1 --every-save 1 --out {tmp_path / 'run'}"

@@ -92,7 +92,7 @@ def test_a_mix_that_makes_no_sense_is_refused(make, said):
 
 
 def mix():
-    return Questions(train=[("1 + 1", "2")], reward=mixed(right=exact, size=Part(long, weight=0.01, high=8)), max_new=4, tests=2)
+    return Questions([("1 + 1", "2")], reward=mixed(right=exact, size=Part(long, weight=0.01, high=8)), max_new=4, tests=2)
 
 
 def test_a_run_reports_its_mix_and_repeats_bitwise():

@@ -84,7 +84,7 @@ def needs_peft():
 def test_adapters_begin_at_the_model_and_are_all_that_is_trained(folder):
     plain, policy = policy_of(folder), policy_of(hf(path=folder, lora=4))
     batch = texts(plain)
-    assert torch.equal(plain.logp(*batch), policy.logp(*batch))
+    torch.testing.assert_close(plain.logp(*batch), policy.logp(*batch), atol=1e-5, rtol=0)  # the plain one by the kernels
     assert policy.fast
     trained = [name for name, p in policy.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 7 * SIZE["num_hidden_layers"]  # A and B of every linear layer, the head not
@@ -119,7 +119,7 @@ def test_the_reference_is_the_model_with_the_adapters_off_and_no_copy_of_it(fold
     batch = texts(state.policy)
     new = state.policy.logp(*batch)
     ref = state.reference.logp(*batch)  # while a gradient of the policy is under way
-    assert torch.equal(ref, plain.logp(*batch).detach())
+    torch.testing.assert_close(ref, plain.logp(*batch).detach(), atol=1e-5, rtol=0)
     assert torch.equal(state.reference.logits(*batch[:2]), plain.logits(*batch[:2]).detach())
     new.sum().backward()
     assert all(p.grad is not None for p in state.optimizers["policy"].param_groups[0]["params"])
@@ -290,7 +290,8 @@ def test_checkpointing_changes_no_gradient_and_keeps_less(folder, fast, options)
     assert kept["again"] < 0.6 * kept["plain"]
     a, b = gradient(plain, batch), gradient(policy, batch)
     assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=1e-5, rtol=1e-4)
 
 
 def test_checkpointing_works_with_any_model_and_leaves_dropout_off():

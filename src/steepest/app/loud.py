@@ -79,7 +79,8 @@ def probe(problem: Any, state: Any, seed: int, console: Console) -> None:
         part, logp[: len(part)], mask[: len(part)], rough, "half a batch and the whole one give", "Something mixes rows of a batch"
     )
     differ(tokens, mask, said)
-    score, _ = problem.grade(asked, tokens.cpu(), mask.cpu())
+    first = Prompts(asked.ids[:1], asked.mask[:1], asked.key[:1])
+    score, _ = problem.grade(first, tokens[:1].cpu(), mask[:1].cpu())
     ids, answer = asked.ids[0][asked.mask[0] > 0], tokens[0][mask[0] > 0]
     words = problem.tokenizer
     for name, text in (("prompt", words.decode(ids)), ("answer", words.decode(answer)), ("reward", f"{float(score[0]):.4g}")):

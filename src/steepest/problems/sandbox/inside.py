@@ -183,4 +183,5 @@ def main() -> None:
     exec(compile(text, "program.py", "exec"), module.__dict__)
 
 
-main()
+if __name__ == "__main__":
+    main()

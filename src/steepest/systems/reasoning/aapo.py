@@ -43,7 +43,8 @@ def aapo(
 ) -> System:  # fmt: skip
     """GRPO's advantage and a clipped gain over the reference, on the plain log-likelihood.
 
-    low, high    bounds of the gain (code: 0.2 and 0.28)
+    low          the gain counts down to minus this (code: 0.2)
+    high         and up to this (code: 0.28)
     group        answers to each prompt, of the policy and of the reference (code: 6)
     temperature  of sampling (code: 0.7)
     reduce       how decisions are averaged (code: all tokens count the same)

@@ -30,7 +30,7 @@ from ...memory.latest import Latest
 from .grpo import grpo
 
 
-@extends(grpo, without=("collect", "credit", "after", "loss"))
+@extends(grpo, without=("collect", "credit", "after", "loss", "kl"))
 def remix(
     *, mix: float = 0.4, window: int = 2, restart: int = 100, beta: float = 0.04, clip_range: float = 0.2, prompts: int = 16,
     group: int = 8, epochs: int = 2, **options: Any,

@@ -66,7 +66,8 @@ def riskpo(
     bundle     prompts whose answers are scored as one paper (code: 5)
     group      answers to each prompt, and so papers of a bundle (code: 5)
     prompts    prompts a step, a multiple of bundle
-    low, high  levels of the tracked quantiles (code: 0.2 and 0.9)
+    low        level of the lower tracked quantile (code: 0.2)
+    high       level of the upper one (code: 0.9)
     tail       w: weight of what lies below the low quantile (code: 1.5)
     rate       of the tracking: q += rate (level - share of papers below q) (code: 0.1)
     kl         of the estimated KL(pi || reference), a loss term (code: 0)
