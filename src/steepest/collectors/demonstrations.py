@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from ..core.batch import Batch
+from ..core.batch import Batch, at_end
 from ..core.state import State
 from ..core.stream import Stream
 from .experience import Collect, positive
@@ -26,7 +24,7 @@ def demonstrations(*, prompts: int = 64, ask: Ask = drawn) -> Collect:
     def collect(state: State, problem: Any, rng: Stream) -> Batch:
         asked, device = ask(state, problem, prompts, rng / "prompts"), state.device
         tokens, mask = (x.to(device) for x in problem.demonstrate(asked))
-        reward = torch.zeros_like(mask).scatter_(1, mask.sum(1, keepdim=True).long() - 1, 1.0)
+        reward = at_end(mask.new_ones(len(mask)), mask)
         obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
         return Batch(obs=obs, action=tokens, logp=None, reward=reward, mask=mask, key=asked.key.to(device))
 

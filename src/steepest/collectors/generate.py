@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..core.batch import Batch
+from ..core.batch import Batch, at_end
 from ..core.generator import Answers, Generator
 from ..core.problem import Language, Prompts, finite
 from ..core.state import State
@@ -77,7 +77,7 @@ def answers(
         extra = {} if cap is None else {"correction": weights(logp, made, cap)}
     score, said = scored(problem, asked, tokens.cpu(), mask.cpu())
     last = mask.sum(1, keepdim=True).long() - 1
-    reward = torch.zeros_like(mask).scatter_(1, last, score[:, None].to(device))
+    reward = at_end(score, mask)
     ended = tokens.gather(1, last) == problem.tokenizer.eos_token_id
     info = {"truncated": 1.0 - float(ended.float().mean()), **told, **said}
     key = asked.key.to(device)

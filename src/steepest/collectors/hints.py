@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ..core.batch import Batch
-from ..core.problem import Prompts
 from ..core.state import State
 from ..core.stream import Stream
 from .experience import Collect
-from .generate import Gather, answers, generate, joined
+from .generate import Gather, answers, asked_of, generate, joined
 
 Mend = Callable[[State, Any, Batch, Stream], Batch]  # the rows of groups that failed -> what stands in their place
 
@@ -53,8 +52,7 @@ def hopeless(batch: Batch, right: float) -> Tensor:
 
 def hinted(state: State, problem: Any, batch: Batch, level: float, rng: Stream) -> Batch:
     """New answers to the same prompts, with the share `level` of each solution told: the problem has ``hint(prompts, level)``."""
-    asked = Prompts(batch.obs["ids"].cpu(), batch.obs["mask"].cpu(), batch.key.cpu())
-    return told(answers(state, problem, problem.hint(asked, level), rng), level)
+    return told(answers(state, problem, problem.hint(asked_of(batch), level), rng), level)
 
 
 def told(batch: Batch, level: float) -> Batch:

@@ -28,6 +28,12 @@ def each(tree: Any, fn: Callable[[Tensor], Tensor]) -> Any:
     return tree
 
 
+def at_end(value: Tensor, mask: Tensor) -> Tensor:
+    """One number for each trajectory [N], on its last decision; 0 on the others [N, T]."""
+    last = mask.sum(1, keepdim=True).long() - 1
+    return torch.zeros_like(mask).scatter_(1, last, value[:, None].to(mask))
+
+
 @dataclass(frozen=True)
 class Batch:
     """N trajectories (responses, episodes, denoising chains) of T decisions (tokens, steps).

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...collectors.generate import Gather
 from ...collectors.refilled import refilled
-from ...core.batch import Batch
+from ...core.batch import Batch, at_end
 from ...core.state import State
 from ...core.system import System, extends
 from ...credit.length import overlong
@@ -29,8 +29,7 @@ def soft_end(share: float) -> Select:
 
     def select(state: State, batch: Batch) -> Batch:
         paid = overlong(batch.length, most=state.policy.max_new, buffer=share * state.policy.max_new)
-        last = batch.length.long()[:, None] - 1
-        reward = batch.reward.scatter_add(1, last, paid[:, None])
+        reward = batch.reward + at_end(paid, batch.mask)
         return batch.having(reward=reward, info={**batch.info, "overlong": float(paid.mean())})
 
     return select

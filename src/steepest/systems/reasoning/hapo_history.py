@@ -17,6 +17,7 @@ from typing import Any
 
 from ...collectors.asking import pool
 from ...core import Batch, State, System, extends, holding
+from ...core.batch import at_end
 from ...credit import hapo
 from ...memory import Table
 from .grpo import grpo
@@ -43,8 +44,7 @@ def hapo_history(*, weight: float = 1.0, worst: float = -0.7, right: float = 1.0
 def shaped(state: State, batch: Batch, *, weight: float, worst: float, right: float) -> Batch:
     good, past = batch.score >= right, state.history.read(batch.key, "shortest")
     bonus = hapo(batch.length, good.float(), past, floor=worst)  # <- the idea
-    last = batch.mask.sum(1, keepdim=True).long() - 1
-    reward = batch.reward.scatter_add(1, last, weight * bonus[:, None])
+    reward = batch.reward + at_end(weight * bonus, batch.mask)
     told = {"bonus": float(bonus.mean()), "right": float(good.float().mean())}
     return batch.having(reward=reward, extra=batch.extra | {"right": good[:, None] * batch.mask}, info=batch.info | told)
 

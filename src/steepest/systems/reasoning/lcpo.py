@@ -15,12 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...collectors.experience import Collect
 from ...collectors.generate import generate
 from ...core import Batch, State, Stream, System, extends
+from ...core.batch import at_end
 from ...credit import l1_exact
 from .grpo import grpo
 
@@ -56,6 +56,4 @@ def shaped(state: State, batch: Batch, *, alpha: float, rule: Rule) -> Batch:
     """The batch, its rewards replaced by the rule's."""
     asked = batch.extra["budget"][:, 0]
     paid = rule(batch.length, batch.score, asked, rate=alpha)  # <- the idea
-    last = batch.mask.sum(1, keepdim=True).long() - 1
-    reward = torch.zeros_like(batch.reward).scatter_(1, last, paid[:, None])
-    return batch.having(reward=reward, info=batch.info | {"missed": float((asked - batch.length).abs().mean())})
+    return batch.having(reward=at_end(paid, batch.mask), info=batch.info | {"missed": float((asked - batch.length).abs().mean())})

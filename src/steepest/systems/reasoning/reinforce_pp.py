@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...collectors.generate import generate
-from ...core.batch import Batch
+from ...core.batch import Batch, at_end
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
@@ -64,7 +63,7 @@ def reinforce_pp(
 
     def select(state: State, batch: Batch) -> Batch:
         score = relative(batch.score, batch.key)
-        reward = torch.zeros_like(batch.reward).scatter_(1, batch.length.long()[:, None] - 1, score[:, None])
+        reward = at_end(score, batch.mask)
         return penalise(state, batch.having(reward=reward))
 
     def credit(state: State, batch: Batch) -> Tensor:

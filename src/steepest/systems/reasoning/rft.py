@@ -18,6 +18,7 @@ import torch
 
 from ...collectors.generate import generate
 from ...core import Batch, State, System, extends
+from ...core.batch import at_end
 from .sft import sft
 
 
@@ -45,9 +46,8 @@ def accepted(state: State, batch: Batch, *, right: float, cap: int | None) -> Ba
         if cap is None or seen[key] <= cap:
             kept.append(row)
     chosen = chosen.rows(torch.tensor(kept, dtype=torch.long, device=chosen.key.device))
-    last = chosen.mask.sum(1, keepdim=True).long() - 1
     return chosen.having(
-        reward=torch.zeros_like(chosen.mask).scatter_(1, last, 1.0), info={**batch.info, "accepted": len(chosen) / len(batch)}
+        reward=at_end(chosen.mask.new_ones(len(chosen)), chosen.mask), info={**batch.info, "accepted": len(chosen) / len(batch)}
     )
 
 

@@ -21,6 +21,7 @@ from ...collectors.asking import pool as known
 from ...collectors.experience import Collect
 from ...collectors.generate import generate, joined, scored
 from ...core import Batch, Prompts, State, Stream, System, extends, holding
+from ...core.batch import at_end
 from ...losses import Reduce, clip, token_mean
 from ...memory.successes import Successes
 from .grpo import grpo
@@ -92,5 +93,5 @@ def replayed(state: State, problem: Any, batch: Batch, rng: Stream, count: int, 
         if bool((score < right).any()):
             wrong = int(key[whose[(score < right).nonzero()[0, 0]]])
             raise ValueError(f"the pool's answer to prompt {wrong} is not right: it was verified by another problem or reward")
-        reward.scatter_(1, mask.sum(1, keepdim=True).long() - 1, score[:, None].to(reward))
+        reward = at_end(score, mask)
     return Batch(obs=obs, action=tokens, logp=None, reward=reward, mask=mask, key=batch.key[rows])
