@@ -282,6 +282,30 @@ def test_a_killed_parent_takes_its_programs_along(tmp_path):
     wait_for(lambda: not left(tmp_path))
 
 
+LATE = """
+import os, sys, time
+ready, first = map(int, sys.argv[1:])
+child = os.fork()
+if not child:
+    os.setsid()
+    os.closerange(0, 100)
+    time.sleep(0.7)
+    os._exit(0)
+os.write(first, b'{"child-pid": %d, ' % child)
+os.write(ready, b"!")
+print(child)
+"""
+
+
+def test_a_namespace_that_ends_after_what_made_it_is_waited_for(monkeypatch):
+    """As with bubblewrap, which tells the program's status before the namespace's first process has gone."""
+    late = lambda box, folder, program, ready, first, limits: [sys.executable, "-c", LATE, str(ready), str(first)]  # noqa: E731
+    monkeypatch.setattr(choice.Sandbox, "command", late)
+    child = Sandbox("late", space=True).run("").stdout.strip()
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"  # whoever adopted it has to collect it
+
+
 def wait_for(what, seconds=30.0):
     until = time.monotonic() + seconds
     while not what():

@@ -6,6 +6,8 @@ import functools
 import json
 import os
 import platform
+import re
+import select
 import selectors
 import signal
 import subprocess
@@ -112,15 +114,19 @@ class Sandbox:
             said = stack.enter_context(sealed(stdin))
             ready, tell = os.pipe()
             stack.callback(os.close, ready)
+            first, name_first = os.pipe()
+            stack.callback(os.close, first)
             try:
                 held = subprocess.Popen(
-                    self.command(folder, text, tell, limits), stdin=said, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    pass_fds=(text, tell), cwd="/", env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}, start_new_session=True,
+                    self.command(folder, text, tell, name_first, limits), stdin=said, stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE, pass_fds=(text, tell, name_first), cwd="/",
+                    env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}, start_new_session=True,
                 )  # fmt: skip
             finally:
                 os.close(tell)
+                os.close(name_first)
             with held:
-                watched = Watched(held, ready, limits, None if self.bubblewrap or self.space else Path(folder))
+                watched = Watched(held, ready, first, limits, None if self.bubblewrap or self.space else Path(folder))
                 try:
                     status = watched.to_the_end()
                 finally:
@@ -128,6 +134,7 @@ class Sandbox:
                         os.killpg(held.pid, signal.SIGKILL)
                     _, left, usage = os.wait4(held.pid, 0)
                     held.returncode = os.waitstatus_to_exitcode(left)
+                    watched.until_nothing_runs()
         return watched.outcome(status, held.returncode, usage.ru_utime + usage.ru_stime)
 
     def run_all(self, jobs: Sequence[tuple[str, str]], limits: Limits = Limits(), *, workers: int | None = None) -> list[Outcome]:
@@ -139,21 +146,22 @@ class Sandbox:
         with ThreadPoolExecutor(min(len(jobs), workers or len(os.sched_getaffinity(0)))) as pool:
             return list(pool.map(lambda job: self.run(job[0], job[1], limits), jobs))
 
-    def command(self, folder: str, program: int, ready: int, limits: Limits) -> list[str]:
+    def command(self, folder: str, program: int, ready: int, first: int, limits: Limits) -> list[str]:
         own = self.space or self.bubblewrap is not None
         files, machine = view(), platform.machine()
         confined = self.bubblewrap is not None and os.geteuid() != 0  # its first process has this identity too
         told: dict[str, Any] = {
-            "program": program, "ready": ready, "space": self.space, "root": folder, "binds": files.binds, "hidden": files.hidden,
+            "program": program, "ready": ready, "first": first, "space": self.space, "root": folder,
+            "binds": files.binds, "hidden": files.hidden,
             "box": BOX if own else folder, "uid": FIRST_UID + os.getpid() % 2**18 * 2**12 + program % 2**12,
             "read": files.read if self.landlock else None,
             "filters": [seccomp_filter(machine, threads=x).hex() for x in (False, True)] if self.seccomp else None,
             "own_users": confined, "beside": int(confined), **vars(limits),
         }  # fmt: skip
         python = [files.python, "-s", "-S", "-P", "-B", "-c", inside(), json.dumps(told)]
-        return [*self.wrapped(files, limits), *python] if self.bubblewrap else python
+        return [*self.wrapped(files, first, limits), *python] if self.bubblewrap else python
 
-    def wrapped(self, files: View, limits: Limits) -> list[str]:
+    def wrapped(self, files: View, first: int, limits: Limits) -> list[str]:
         """The arguments of bubblewrap that come before the program's."""
         above = sorted({str(path) for bind in files.binds for path in Path(bind).parents if path != Path("/")} | {"/dev"})
         made = [word for path in above for word in ("--perms", "0755", "--dir", path)]  # else as closed as the real ones
@@ -164,7 +172,7 @@ class Sandbox:
         user = kept if os.geteuid() == 0 else ["--unshare-user"]  # root takes another identity inside
         return [
             str(self.bubblewrap), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
-            "--die-with-parent", *user, *made, *bound, *masked, *devices, "--perms", "0700",
+            "--die-with-parent", "--info-fd", str(first), *user, *made, *bound, *masked, *devices, "--perms", "0700",
             "--size", str(limits.disk), "--tmpfs", BOX, "--remount-ro", "/", "--chdir", BOX,
         ]  # fmt: skip
 
@@ -172,9 +180,11 @@ class Sandbox:
 class Watched:
     """A running program and what it has said."""
 
-    def __init__(self, held: subprocess.Popen[bytes], ready: int, limits: Limits, folder: Path | None):
-        self.held, self.ready, self.limits, self.folder = held, ready, limits, folder
+    def __init__(self, held: subprocess.Popen[bytes], ready: int, first: int, limits: Limits, folder: Path | None):
+        self.held, self.ready, self.first, self.limits, self.folder = held, ready, first, limits, folder
         self.said = {"stdout": bytearray(), "stderr": bytearray()}
+        self.named = bytearray()
+        self.within: int | None = None
         self.began: float | None = None
         self.seconds = 0.0
 
@@ -182,7 +192,8 @@ class Watched:
         """Read until the program has ended or exceeds a limit, which is returned. Raises SandboxError where it never began."""
         until = time.monotonic() + STARTING
         with selectors.DefaultSelector() as waiting:
-            for pipe, name in ((self.ready, "ready"), (self.held.stdout, "stdout"), (self.held.stderr, "stderr")):
+            pipes = {"ready": self.ready, "first": self.first, "stdout": self.held.stdout, "stderr": self.held.stderr}
+            for name, pipe in pipes.items():
                 waiting.register(pipe, selectors.EVENT_READ, name)  # type: ignore[arg-type]
             while True:
                 left = until - time.monotonic()
@@ -197,6 +208,9 @@ class Watched:
                             self.began = time.monotonic()
                             until = self.began + self.limits.seconds
                         continue
+                    if key.data == "first":
+                        self.meet(data)
+                        continue
                     self.said[key.data] += data[: self.limits.output + 1 - len(self.said[key.data])]
                     if len(self.said[key.data]) > self.limits.output:
                         return self.ended("output")
@@ -208,6 +222,25 @@ class Watched:
                     if self.began is None:
                         raise self.never_began()
                     return self.ended("time")
+
+    def meet(self, data: bytes) -> None:
+        """Hold on to the first process of its namespace by a handle, for its number may be given to another."""
+        self.named += data
+        said = re.search(rb'"child-pid": (\d+)\D', self.named)
+        if said and self.within is None:
+            with suppress(OSError):  # it has ended already, or the kernel is older than such handles
+                self.within = os.pidfd_open(int(said[1]))
+
+    def until_nothing_runs(self, most: float = 10.0) -> None:
+        """Wait for the first process of its namespace, without which the kernel lets none there live. bubblewrap and the death
+        of a parent do not wait for it."""
+        if self.within is not None:
+            try:
+                ending = select.poll()
+                ending.register(self.within, select.POLLIN)
+                ending.poll(1000 * most)
+            finally:
+                os.close(self.within)
 
     def left(self) -> bool:
         """Whether it has ended. It stays a zombie until its times are asked for."""

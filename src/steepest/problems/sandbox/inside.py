@@ -5,6 +5,7 @@ fails before the one byte on `ready` is a fault of the sandbox, and nothing of t
 
 argv[-1] is JSON:
   program, ready  open files: the program's text, and where to say that all is in place
+  first           an open file: where to say the number of a namespace's first process, as bubblewrap does
   space           whether to make namespaces; with them `root` (an empty folder), `binds` (to be seen), `hidden` (to be masked)
   box             the folder in which the program works
   uid             an identity that nobody has, taken where this process may
@@ -92,6 +93,7 @@ def separate(told: dict[str, Any]) -> None:
     must(LIBC.umount2(b".", 2), "umount")
     child = os.fork()
     if child:
+        os.write(told["first"], b'{"child-pid": %d}' % child)
         os.closerange(0, 100)
         _, status = os.waitpid(child, 0)
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
