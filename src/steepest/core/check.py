@@ -8,6 +8,7 @@ import hashlib
 import multiprocessing
 import pickle
 import random
+import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
@@ -78,8 +79,10 @@ def check_system(make: Callable[[], System], problem: Callable[[], Any], *, half
         state = run(system, target, half, begin(system, target))
         save(Path(folder, "half"), state, {})
         if fresh:
+            # neither way inherits anything of this process; where torch may be forked, a server that has imported it is faster
+            start = "forkserver" if sys.platform == "linux" else "spawn"
             # an executor's process, unlike that of a Pool, may have workers of its own
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            with ProcessPoolExecutor(1, multiprocessing.get_context(start)) as pool:
                 pool.submit(go_on, make, problem, 2 * half, folder).result()
         else:
             go_on(make, problem, 2 * half, folder)
