@@ -4,6 +4,7 @@ import os
 from functools import partial
 
 from steepest.evidence import Claim, tail
+from steepest.evidence.analysis import Analysis, Fit, Treatment
 
 from .toy import Arms, toy
 
@@ -13,7 +14,20 @@ def accuracy(run):
 
 
 def likelihood(run):
-    return float(run.state.policy.logits.detach().softmax(-1).diagonal().mean())
+    return likelihood_of(run.state)
+
+
+def likelihood_of(state):
+    return float(state.policy.logits.detach().softmax(-1).diagonal().mean())
+
+
+def both(run):
+    p = likelihood(run)
+    return {"likelihood": p, "twice": 2 * p}
+
+
+def unmeasured(run):
+    return {}
 
 
 def hopeless(*, passes=1):
@@ -62,4 +76,16 @@ equal = Claim(
     seeds=2,
     vary="questions",
     why="it is the same system",
+)
+study = analysis = Analysis(
+    asks="does a learning rate help?",
+    problem=partial(Arms, questions=3),
+    treatments=(
+        Treatment("none", partial(toy, lr=0.3), 0),
+        Treatment("slow", partial(toy, lr=0.1), 8),
+        Treatment("fast", partial(toy, lr=0.3), 8),
+    ),
+    measure=both,
+    seeds=2,
+    fit=Fit("likelihood", "twice", 1),
 )

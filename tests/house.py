@@ -21,7 +21,7 @@ MAY = {
     "collectors": {"core", "memory"},
     "engines": {"core", "losses", "optimize"},
     "systems": {"core", "losses", "credit", "selection", "memory", "models", "problems", "optimize", "collectors", "engines"},
-    "evidence": {"core", "systems", "models", "problems"},
+    "evidence": {"core", "systems", "models", "problems", "collectors"},
     "app": {"core", "losses", "problems", "models", "systems", "evidence"},
 }
 SYSTEM_LINES, PART_LINES = 120, 400

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from .. import __version__
-from ..core.system import train
+from ..core.system import System, begin, train
 from .claim import Claim, Run
 from .parallel import Progress, scatter
 from .statistics import bootstrap_interval, t_interval
@@ -146,24 +146,31 @@ def run_one(job: Job, tell: Callable[[Progress], None]) -> dict[str, Any]:
     claim = find(job.claim)
     system, steps = (claim.ours, claim.steps) if job.arm == "ours" else (claim.baseline, claim.baseline_steps or claim.steps)
     problem = claim.problem(**({claim.vary: job.seed} if claim.vary else {}))
-    metrics: list[dict[str, Any]] = []
-    state, said, began = None, 0.0, time.process_time()
-    for record in train(system(), problem, steps=steps, seed=job.seed):
-        metrics.append(record.metrics)
-        state = record.state
-        if time.monotonic() - said > 0.3 or record.step == steps:
-            said = time.monotonic()
-            figure = record.metrics.get(claim.figure)
-            tell(Progress(job, record.step, steps, None if figure is None else float(figure)))
-    if state is None:
-        raise ValueError(f"a claim trains for at least one step, not {steps}")
-    value = float(claim.measure(Run(job.seed, metrics, state, problem)))
+    began = time.process_time()
+    run = trained(job, system(), problem, steps, job.seed, claim.figure, tell)
+    value = float(claim.measure(run))
     if not math.isfinite(value):
         raise ValueError(f"the measure is {value}: the run diverged, or `measure` divides by nothing")
+    metrics = run.steps
     told = [(i + 1, float(row[claim.figure])) for i, row in enumerate(metrics) if claim.figure in row]
     pieces = np.array_split(np.array(told), min(POINTS, len(told))) if told else []
     kept = [(float(piece[:, 0].mean()), float(piece[:, 1].mean())) for piece in pieces]
     return {"value": value, "curve": kept, "seconds": time.process_time() - began}
+
+
+def trained(
+    job: Any, system: System, problem: Any, steps: int, seed: int, figure: str, tell: Callable[[Progress], None]
+) -> Run:
+    """One training run from its first step to its last, which says how far it is; after no step, what it begins with."""
+    metrics: list[dict[str, Any]] = []
+    state, said = begin(system, problem, seed=seed), 0.0
+    for record in train(system, problem, steps=steps, seed=seed, state=state):
+        metrics.append(record.metrics)
+        if time.monotonic() - said > 0.3 or record.step == steps:
+            said = time.monotonic()
+            now = record.metrics.get(figure)
+            tell(Progress(job, record.step, steps, None if now is None else float(now)))
+    return Run(seed, metrics, state, problem)
 
 
 def arm(system: partial[Any], steps: int, results: list[dict[str, Any]]) -> Arm:
@@ -244,7 +251,13 @@ def folder(family: str) -> Path:
     return beside if commit() is not None and os.access(beside, os.W_OK) else Path("evidence")
 
 
-def write(outcome: Outcome, path: Path) -> None:
+class Told(Protocol):
+    """What has a record."""
+
+    def json(self) -> str: ...
+
+
+def write(outcome: Told, path: Path) -> None:
     """The record, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
