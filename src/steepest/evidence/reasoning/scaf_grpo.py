@@ -23,4 +23,8 @@ claim = Claim(
         "Nothing of its own: the problem, the rate, the sizes and the steps are those of the claim of ghpo. A sum of three digits "
         "has four digits, so three levels are all that differ. A first run gave 0 on every seed, for the reason told there."
     ),
+    why=(
+        "Written after the run. With hints about a tenth of the answers in training are right, without them none on four of five "
+        "seeds, in both arms: what is learned under hints is not said without. On seed 1 both learn, GRPO a little more."
+    ),
 )
