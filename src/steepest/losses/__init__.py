@@ -8,11 +8,11 @@ from .policy import bapo, cispo, clip, cpgd, gspo, m2po, rapid, reinforce, surro
 from .reduce import Reduce, constant_norm, sequence_mean, sequence_sum, token_mean
 from .square import from_reference, regress, regress_pairs, regress_value
 from .terms import Loss, Missing, Terms, Value, loss, masked_mean
-from .value import squared, squared_clip
+from .value import cross_entropy, squared, squared_clip
 
 __all__ = [
     "Drift", "Loss", "Missing", "Reduce", "Terms", "Value", "bapo", "cispo", "clip", "clip_drift", "constant_norm", "cpgd",
-    "discovered_drift", "entropy", "from_reference", "gspo", "hapo", "k3", "kl_new_old", "kl_old_new", "loss", "m2po",
-    "masked_mean", "mirror_drift", "nft", "penalized", "rapid", "regress", "regress_pairs", "regress_value", "reinforce",
-    "sequence_mean", "sequence_sum", "squared", "squared_clip", "surrogate", "token_mean", "topr",
+    "cross_entropy", "discovered_drift", "entropy", "from_reference", "gspo", "hapo", "k3", "kl_new_old", "kl_old_new", "loss",
+    "m2po", "masked_mean", "mirror_drift", "nft", "penalized", "rapid", "regress", "regress_pairs", "regress_value",
+    "reinforce", "sequence_mean", "sequence_sum", "squared", "squared_clip", "surrogate", "token_mean", "topr",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -189,6 +190,16 @@ class TokenValue(nn.Module):
         if self.fast:
             return scatter(self.head(decoder.hidden(self.trunk, obs, action, mask)).squeeze(1).float(), made)
         return self.head(states(self.trunk, obs, action)).squeeze(2).float().where(made, 0.0)
+
+    @mixed
+    def after(self, obs: Obs, action: Tensor, mask: Tensor) -> Tensor:
+        """What is still to come once each token is read [N, T]; 0 where the mask is."""
+        made = mask > 0
+        if self.fast:
+            said, read = pad(action, (0, 1)), pad(mask, (1, 0))  # what predicts the next token has read this one
+            return scatter(self.head(decoder.hidden(self.trunk, obs, said, read)).squeeze(1).float(), made)
+        found = self.trunk(**whole(obs, action, self.trunk), use_cache=False).last_hidden_state[:, -action.shape[1] :]
+        return self.head(found).squeeze(2).float().where(made, 0.0)
 
 
 class SoftValue(nn.Module):
