@@ -133,7 +133,13 @@ def pass_at_k(tried: int, right: Tensor, k: int) -> Tensor:
 
     >>> pass_at_k(4, torch.tensor([0, 1, 4]), 2)
     tensor([0.0000, 0.5000, 1.0000])
+
+    Raises ValueError unless 1 <= k <= tried and 0 <= right <= tried.
     """
+    if not 1 <= k <= tried:
+        raise ValueError(f"k must lie between 1 and the {tried} answers tried, not at {k}: sample more answers")
+    if bool(((right < 0) | (right > tried)).any()):
+        raise ValueError(f"of {tried} answers between 0 and {tried} are right, not {int(right.min())} to {int(right.max())}")
     factors = 1 - k / torch.arange(tried - int(right.max()) + 1, tried + 1)
     missed = torch.cat([torch.ones(1), factors.flip(0).clamp(min=0)]).cumprod(0)
     return 1 - missed[right]
