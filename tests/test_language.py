@@ -269,6 +269,16 @@ def random_answers(problem, count, seed):
     return prompts, tokens.where(mask > 0, PAD), mask
 
 
+def test_a_draw_of_nothing_is_no_endless_row_of_dots(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))  # one draw in 2^24
+    problem = ChainSum(width=4)
+    prompts, tokens, mask = problem.teach(8, torch.Generator().manual_seed(0))
+    assert (mask.sum(1) <= problem.max_new).all()
+    assert (tokens[:, 0] == problem.symbol("chain")).all()
+    assert ((tokens * mask.long() == END).sum(1) == 1).all()
+    assert prompts.ids.shape == (8, 5)
+
+
 def test_the_steps_of_a_sum_are_its_digits():
     problem = AddCliff()
     prompts, tokens, mask = random_answers(problem, 300, 3)

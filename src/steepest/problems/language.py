@@ -286,7 +286,8 @@ class ChainSum(Symbolic):
         k, digits = length[:, None], places(prompts.key, self.width)
         slips = chance(self.slip, digits.shape, generator) * (1 + random(9, digits.shape, generator))
         sums = ZERO + (digits + slips).cumsum(1) % 10  # a slip is carried on
-        dots = (torch.rand(digits.shape, generator=generator).log() / math.log(self.filler)).long()
+        dots = torch.rand(digits.shape, generator=generator).log() / math.log(self.filler)
+        dots = dots.clamp(max=self.max_new).long()  # one draw in 2^24 is 0, whose logarithm is no number of dots
         upto = dots.cumsum(1).minimum(self.max_new - 4 - k)  # dots behind each sum and those before it
         place = torch.arange(1, self.width + 1) + pad(upto, (1, -1))
         so = 1 + k + upto.gather(1, k - 1)
