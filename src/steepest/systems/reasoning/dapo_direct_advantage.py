@@ -22,7 +22,7 @@ from torch import Tensor
 from ...collectors.generate import answers, repeat
 from ...collectors.prefixes import alone, continued, next_end, some_state
 from ...collectors.steps import split
-from ...core.batch import Batch
+from ...core.batch import Batch, at_end
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
@@ -33,6 +33,11 @@ from ...models.build import answer_state
 from ...models.verifier import StepVerifier
 from ...models.weights import Weights
 from ...optimize.epochs import Epochs
+
+
+def at_once(problem: Any, batch: Batch) -> Batch:
+    """Every answer as one step: the regression on outcomes that the paper compares with."""
+    return batch.having(extra={**batch.extra, "step": at_end(batch.mask.new_ones(len(batch)), batch.mask)})
 
 
 def read(batch: Batch) -> Batch:
@@ -70,7 +75,7 @@ def dapo_direct_advantage(
     max_grad_norm  the gradient is scaled down to this norm
     temperature    of sampling
     model          a folder or hub id of weights, or a configuration; None: the problem's own
-    steps          (problem, batch) -> batch with a column `step`, 1 where a step ends; the problem's steps
+    steps          (problem, batch) -> batch with a column `step`, 1 where a step ends (the problem's steps, or `at_once`)
     """
     if not min(beta, fit_lr) > 0 or fit < 1 or actions < 2:
         raise ValueError(
