@@ -1,6 +1,7 @@
 """Verifiers of steps: what they see, what they are taught, and which tokens are steps."""
 
 import math
+from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy
 
 from steepest.collectors.generate import generate
-from steepest.collectors.steps import stepped
+from steepest.collectors.steps import split, stepped
 from steepest.core import Stream, begin
 from steepest.engines.verifying import StepObjective
 from steepest.losses import Terms, cross_entropy, squared
@@ -119,6 +120,17 @@ def test_what_follows_the_last_step_is_a_step_that_is_right_if_the_answer_is():
     assert (batch.extra["step"][direct].sum(1) == 1).all()
     assert (batch.extra["step"][~direct].sum(1) > 1).any()
     assert (batch.extra["right"] <= batch.extra["step"]).all()
+
+
+def test_a_step_where_nothing_was_said_is_refused():
+    @dataclass(frozen=True)
+    class Astray(ChainSum):
+        def steps(self, prompts, tokens, mask):
+            return torch.ones_like(mask), torch.zeros_like(mask)
+
+    _, batch = state_and_batch()
+    with pytest.raises(ValueError, match="steps and tokens are not aligned"):
+        split(Astray(width=3), batch)
 
 
 def test_a_problem_without_steps_is_refused_by_name():

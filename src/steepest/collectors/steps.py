@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from ..core.batch import Batch, at_end
 from ..core.state import State
 from ..core.stream import Stream
@@ -31,8 +29,21 @@ def stepped(gather: Gather = generate) -> Gather:
 
 
 def split(problem: Any, batch: Batch) -> Batch:
-    """A batch of answers with the columns of `stepped`."""
+    """A batch of answers with the columns of `stepped`. Raises ValueError where the problem sees a step in what was not said."""
     step, right = (x.to(batch.mask) for x in problem.steps(asked_of(batch), batch.action.cpu(), batch.mask.cpu()))
-    end = at_end(batch.mask.new_ones(len(batch)), batch.mask)
-    good: Tensor = at_end((batch.score > 0).to(batch.mask), batch.mask)
-    return batch.having(extra={**batch.extra, "step": step.maximum(end), "right": right.where(end == 0, good)})
+    astray = ((step > 0) & (batch.mask == 0)).nonzero()
+    if len(astray):
+        n, t = (int(i) for i in astray[0])
+        raise ValueError(
+            f"{type(problem).__name__}.steps ends a step at token {t} of answer {n}, which has {int(batch.length[n])} tokens: steps "
+            "and tokens are not aligned"
+        )
+    last = at_once(problem, batch)
+    end = last.extra["step"]
+    return batch.having(extra={**batch.extra, "step": step.maximum(end), "right": right.where(end == 0, last.extra["right"])})
+
+
+def at_once(problem: Any, batch: Batch) -> Batch:
+    """The same columns where an answer is one step: its end."""
+    ones, good = batch.mask.new_ones(len(batch)), (batch.score > 0).to(batch.mask)
+    return batch.having(extra={**batch.extra, "step": at_end(ones, batch.mask), "right": at_end(good, batch.mask)})

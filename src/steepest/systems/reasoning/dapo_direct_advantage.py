@@ -13,7 +13,6 @@ Note.   Answers are drawn from the frozen reference in every step instead of onc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from ...collectors.generate import answers, repeat
 from ...collectors.prefixes import alone, continued, next_end, some_state
-from ...collectors.steps import split
-from ...core.batch import Batch, at_end
+from ...collectors.steps import at_once, split
+from ...core.batch import Batch
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
@@ -33,11 +32,6 @@ from ...models.build import answer_state
 from ...models.verifier import StepVerifier
 from ...models.weights import Weights
 from ...optimize.epochs import Epochs
-
-
-def at_once(problem: Any, batch: Batch) -> Batch:
-    """Every answer as one step: the regression on outcomes that the paper compares with."""
-    return batch.having(extra={**batch.extra, "step": at_end(batch.mask.new_ones(len(batch)), batch.mask)})
 
 
 def read(batch: Batch) -> Batch:
@@ -58,7 +52,7 @@ def advantage(state: State, batch: Batch) -> Tensor:
 def dapo_direct_advantage(
     *, beta: float = 0.01, fit: int = 100, fit_lr: float = 1e-5, lr: float = 5e-7, prompts: int = 64, actions: int = 8,
     epochs: int = 1, minibatches: int = 1, micro: int | None = None, max_grad_norm: float = 1.0, temperature: float = 1.0,
-    model: str | Weights | None = None, steps: Callable[[Any, Batch], Batch] = split,
+    model: str | Weights | None = None, whole: bool = False,
 ) -> System:  # fmt: skip
     """Offline regression on the advantages of steps.
 
@@ -75,13 +69,15 @@ def dapo_direct_advantage(
     max_grad_norm  the gradient is scaled down to this norm
     temperature    of sampling
     model          a folder or hub id of weights, or a configuration; None: the problem's own
-    steps          (problem, batch) -> batch with a column `step`, 1 where a step ends (the problem's steps, or `at_once`)
+    whole          an answer is one step: the regression on outcomes that the paper compares with
     """
     if not min(beta, fit_lr) > 0 or fit < 1 or actions < 2:
         raise ValueError(
             f"beta and fit_lr must be positive, fit at least 1 and actions at least 2 (an advantage compares them), not {beta}, "
             f"{fit_lr}, {fit} and {actions}"
         )
+
+    steps = at_once if whole else split
 
     def init(problem: Any, rng: Stream) -> State:
         state = answer_state(problem, rng, lr=lr, reference=True, model=model, temperature=temperature)
