@@ -16,7 +16,7 @@ from steepest.core.generator import Answers
 from steepest.engines.policy_gradient import policy_gradient
 from steepest.losses import clip
 from steepest.models import decoding, vllm
-from steepest.models.generation import Own
+from steepest.models.generation import Own, write
 from steepest.models.language import LanguageModel
 from steepest.models.vllm import Receiver, Vllm, checksum
 
@@ -105,6 +105,23 @@ def test_a_row_does_not_depend_on_its_neighbours_and_runs_repeat_bitwise(way: tu
     assert torch.equal(other[0][0, :length], one.tokens[0, :length])
     assert int(other[1][0].sum()) == length
     assert not torch.equal(policy.sample(obs, seed(3))[0], one.tokens)
+
+
+def test_a_row_ends_at_its_own_limit(way: tuple[LanguageModel, type[Any]]) -> None:
+    policy, _ = way
+    obs = prompts()
+    whole = policy.sample(obs, seed(4))
+    limit = torch.arange(18) % 5 + 1
+    for most in (None, 4):
+        tokens, mask, logp = write(policy, obs, seed(4), most=most, limit=limit)
+        assert tokens.shape[1] == 5
+        cut = torch.arange(5) < limit[:, None]
+        assert torch.equal(mask, whole[1][:, :5] * cut)
+        assert torch.equal(tokens[mask > 0], whole[0][:, :5][mask > 0])
+        torch.testing.assert_close(logp, whole[2][:, :5] * cut, atol=5e-6, rtol=0)
+    for wrong in (torch.zeros(18, dtype=torch.long), torch.ones(3, dtype=torch.long)):
+        with pytest.raises(ValueError, match="at least one token for each of 18 rows"):
+            policy.sample(obs, seed(4), limit=wrong)
 
 
 def test_a_cache_of_another_kind_is_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:

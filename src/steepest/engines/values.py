@@ -1,6 +1,8 @@
-"""What a critic says of a batch, whatever kind of problem it came from."""
+"""What a critic says of a batch, whatever kind of problem it came from, and how it learns alone."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +10,8 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.recurrent import Seen
 from ..core.state import State
+from ..losses import Reduce, Terms, token_mean
+from .policy_gradient import PolicyObjective
 
 
 @torch.no_grad()
@@ -33,3 +37,17 @@ def values(state: State, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     value = state.critic.value(batch.obs, batch.action, batch.mask)
     left = batch.mask.flip(1).cumsum(1).flip(1)  # decisions from here on
     return value, torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], 1), left <= 1, torch.zeros_like(left, dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class CriticObjective(PolicyObjective):
+    """A loss as the critic alone sees it: the policy is not asked, its ratio is 1 everywhere and has no gradient."""
+
+    reduce: Reduce = token_mean
+
+    def terms(self, state: State, batch: Batch) -> Terms:
+        nothing, value = torch.zeros_like(batch.mask), state.critic.value(batch.obs, batch.action, batch.mask)
+        return Terms(nothing, nothing, nothing, batch.mask, value=value, old_value=batch.value, target=batch.target)
+
+    def judge(self, state: State, batch: Batch) -> None:
+        return None

@@ -39,16 +39,21 @@ class Own:
 @torch.no_grad()
 def write(
     policy: Any, obs: Obs, generator: torch.Generator, greedy: bool = False, most: int | None = None,
-    warm: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+    warm: Callable[[Tensor], Tensor] | None = None, limit: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Answers of a `LanguageModel`, at most `most` at once: tokens, mask and log-probabilities, each [N, T].
 
     One uniform number is drawn for each row and each token, also for rows that have ended, so that what one row says
     depends neither on when another one stopped nor on which ones are written beside it.
 
-    warm  log-probabilities [n, V] -> what the temperature of each row is multiplied by [n], token by token
+    warm   log-probabilities [n, V] -> what the temperature of each row is multiplied by [n], token by token
+    limit  the most tokens of each row [N] long, at least 1; None: the policy's `max_new`
     """
-    n, device, max_new = len(obs["ids"]), obs["ids"].device, policy.max_new
+    n, device = len(obs["ids"]), obs["ids"].device
+    limit = torch.full((n,), policy.max_new, device=device) if limit is None else limit
+    if limit.shape != (n,) or int(limit.min()) < 1:
+        raise ValueError(f"limit is at least one token for each of {n} rows, not {limit.tolist()}: leave out rows that are to end")
+    max_new = int(limit.max())
     policy.check_room(obs, max_new)
     most = n if most is None else min(n, most)
     found = decoding.begin(policy.model, obs, max_new, most, policy.fast)
@@ -77,7 +82,7 @@ def write(
             here, column, said, chosen = rows[going], at[going], token[going], chosen[going]
         tokens[here, column], mask[here, column], logp[here, column] = said, torch.ones_like(chosen), chosen
         at = at + 1
-        going = going & (token != policy.eos) & (at < max_new)
+        going = going & (token != policy.eos) & (at < limit[rows])
         count = int(going.sum())
         if count == 0 and come == n:
             break

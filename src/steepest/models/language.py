@@ -68,10 +68,11 @@ class LanguageModel(nn.Module):
 
     @mixed
     def sample(
-        self, obs: Obs, generator: torch.Generator, greedy: bool = False, warm: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, obs: Obs, generator: torch.Generator, greedy: bool = False, warm: Callable[[Tensor], Tensor] | None = None,
+        limit: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Answers: tokens [N, T], mask [N, T] and their log-probabilities [N, T]; T is the longest that was made. See `write`."""
-        return write(self, obs, generator, greedy, warm=warm)
+        return write(self, obs, generator, greedy, warm=warm, limit=limit)
 
     def act(self, obs: Obs, generator: torch.Generator, greedy: bool = False) -> tuple[Tensor, Tensor]:
         """Answers: tokens [N, T] and mask [N, T]."""
