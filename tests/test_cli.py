@@ -31,7 +31,7 @@ def test_no_word_tells_all_words(steepest):
     [
         ("trian ppo", "no command is called 'trian'; nearest: train. The commands are list, show"),
         ("train pp0 --problem CartPole", "no system is called 'pp0'; nearest: ppo"),
-        ("train papo", "no system is called 'papo' yet: it is planned"),
+        ("train webrl", "no system is called 'webrl' yet: it is planned"),
         ("train vpg", "vpg has no claim that says what to train it on: add --problem"),
         ("train ppo --problem cartpol", "no problem is called 'cartpol'; nearest: CartPole"),
         ("train ppo --problem HalfCheeta-v5", "nearest: HalfCheetah-v5"),
@@ -190,7 +190,7 @@ def test_list_and_show_tell_the_catalog(steepest):
     assert "--loss" in out  # a part that has names
     assert "--reduce" not in out  # a slot is no flag
     assert "slots: they take functions, in Python" in out
-    assert "planned" in steepest("show papo")[1]
+    assert "planned" in steepest("show webrl")[1]
     assert json.loads(steepest("show dppo --json")[1])["options"][0]["owner"] == "dppo"
 
 

@@ -66,6 +66,8 @@ class PolicyObjective:
             extra["value"] = state.critic.value(batch.obs, batch.action, mask)
         if "penalty" in needs and hasattr(state, "penalty"):
             extra["penalty"] = state.penalty.value.detach().expand_as(mask)
+        if "blind" in needs and isinstance(batch.obs, dict) and "blind" in batch.obs:
+            extra["blind"] = state.policy.logp(batch.obs | {"ids": batch.obs["blind"]}, batch.action, mask)
         if "key" in needs:
             extra["key"] = batch.key[:, None].expand_as(mask)
         if "whole" in batch.info:

@@ -62,6 +62,7 @@ def example(columns: Columns = NONE, n: int = 6, t: int = 5, spread: float = 0.5
     price = torch.full_like(near, 0.7)
     key = (torch.arange(n) // 3)[:, None].expand(n, t)
     terms = Terms(new, old, normal(), mask, ref, normal(), value, value.detach() + normal(), normal(), near, near, price, key)
+    terms = replace(terms, blind=new.detach() + spread * normal() if spread else new.detach())
     return replace(terms, extra={name: make(terms) for name, make in columns.items()})
 
 

@@ -37,6 +37,8 @@ class Terms:
     kl_new_old  KL(new || old), likewise
     penalty     the present price of a divergence, which the State adapts or learns [N, T], if a loss needs it
     key         which prompt, start state or environment each decision belongs to [N, T] long, if a loss needs it
+    blind       log-probability under the policy being trained where the prompt's context is hidden, with gradient [N, T], if a
+                loss needs it
     extra       more columns [N, T] by name, which a system's `select` or `credit` wrote for its own loss
     whole       the terms of the whole minibatch [M, T], without gradient, for what is chosen over all of it (a clip range, a
                 threshold); None: these are all there are
@@ -56,6 +58,7 @@ class Terms:
     kl_new_old: Tensor = None  # type: ignore[assignment]
     penalty: Tensor = None  # type: ignore[assignment]
     key: Tensor = None  # type: ignore[assignment]
+    blind: Tensor = None  # type: ignore[assignment]
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     whole: Terms = None  # type: ignore[assignment]
 
@@ -151,6 +154,7 @@ WAY_OUT = MappingProxyType({
     "kl_old_new": "use a policy whose `distribution(obs)` has a `kl`",
     "kl_new_old": "use a policy whose `distribution(obs)` has a `kl`",
     "key": "use an engine that gives it",
+    "blind": "collect with a hidden context beside the prompt (see steepest.collectors.hidden)",
     "penalty": "give the State a `penalty` (see steepest.optimize.dual.Multiplier)",
 })
 
