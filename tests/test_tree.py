@@ -32,7 +32,8 @@ def oracle(state, batch):
 def searched(judge=outcome, choose=puct, backup=gain, breadth=4, rounds=7, depth=5, prompts=6):
     problem = CHAINS()
     state = begin(mcts_dpo(**SMALL), problem)
-    tree = Tree(state, problem, problem.prompts(prompts, Stream(1).torch()), breadth=breadth, judge=judge, choose=choose, backup=backup)
+    asked = problem.prompts(prompts, Stream(1).torch())
+    tree = Tree(state, problem, asked, breadth=breadth, judge=judge, choose=choose, backup=backup)
     tree.search(tree.roots, Stream(2), rounds=rounds, depth=depth)
     return tree
 

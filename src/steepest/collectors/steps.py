@@ -35,8 +35,8 @@ def split(problem: Any, batch: Batch) -> Batch:
     if len(astray):
         n, t = (int(i) for i in astray[0])
         raise ValueError(
-            f"{type(problem).__name__}.steps ends a step at token {t} of answer {n}, which has {int(batch.length[n])} tokens: steps "
-            "and tokens are not aligned"
+            f"{type(problem).__name__}.steps ends a step at token {t} of answer {n}, which has {int(batch.length[n])} tokens: "
+            "steps and tokens are not aligned"
         )
     last = at_once(problem, batch)
     end = last.extra["step"]

@@ -66,7 +66,8 @@ def windows(*, window: int, prompts: int = 16, group: int = 8, ask: Ask = drawn)
         last = torch.zeros_like(fresh).scatter_(1, length[:, None] - 1, score[:, None])
         info = {"answered": answered.to(device), "finished": finished.to(device), "ended": float(finished.float().mean())}
         if bool(finished.any()):
-            info |= told_of |  {"answer_score": float(score[finished].mean()), "answer_length": float(length[finished].float().mean())}
+            mean = {"answer_score": score[finished].mean(), "answer_length": length[finished].float().mean()}
+            info |= told_of | {name: float(x) for name, x in mean.items()}
         return Batch(
             obs={"ids": asked[0].to(device), "mask": asked[1].to(device)}, action=action.to(device), logp=None,
             reward=last.to(device), mask=fresh.to(device), key=held["prompt"].to(device), info=info,

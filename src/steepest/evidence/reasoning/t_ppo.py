@@ -8,7 +8,10 @@ from ...systems.reasoning.t_ppo import t_ppo
 from ..claim import Claim, final
 
 claim = Claim(
-    says="When as many tokens were written one after another, T-PPO with windows of 6 tokens is no worse than PPO, which waits for 8.",
+    says=(
+        "When as many tokens were written one after another, T-PPO with windows of 6 tokens is no worse than PPO, which waits for "
+        "8."
+    ),
     problem=partial(AddCliff),
     ours=partial(t_ppo, window=6, lr=3e-4, critic_lr=3e-4, prompts=8, group=8, room=16),
     baseline=partial(ppo, lr=3e-4, epochs=1, minibatches=1, discount=1.0, decay=0.95, max_grad_norm=1.0, prompts=8, group=8),
