@@ -103,7 +103,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     names = [one["name"] for one in record["treatments"]]
     fit, told = record["fit"], numbers(record)
     across, down = min(4, len(told)), -(-len(told) // 4)
-    figure = Figure(figsize=(6.5, 4.2) if fit else (3.2 * across + 1, 3.6 * down), layout="constrained")
+    figure = Figure(figsize=(9.5, 4.2) if fit else (3.2 * across + 1, 3.6 * down), layout="constrained")
     if fit:
         axes = [figure.subplots()]
         for n, name in enumerate(names):
@@ -115,7 +115,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
         axes[0].plot(along, curve, color="#8a8f98", lw=1.2, zorder=0, label=f"degree {fit['degree']}, R² {fit['r2']:.2f}")
         axes[0].set_xlabel(textwrap.fill(fit["x"], 70))
         axes[0].set_ylabel(textwrap.fill(fit["y"], 46))
-        axes[0].legend(frameon=False, fontsize=8)
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
     else:
         axes = list(figure.subplots(down, across, squeeze=False).flat)
         for ax, name in zip(axes, told, strict=False):
