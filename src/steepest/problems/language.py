@@ -280,6 +280,13 @@ class ChainSum(Symbolic):
         asked = place < (prompts.key // 10**width)[:, None]
         return step.float(), (step & asked & (tokens - ZERO == truth)).float()
 
+    def units(self, prompts: Prompts, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where an easy unit of thought begins (`now`) and where a hard one does (`chain`), both [N, T] as floats, and whether what
+        follows is what was announced [N] bool: running sums in a chain, and nowhere else."""
+        first = (torch.arange(tokens.shape[1]) == 0) & (mask > 0)
+        easy, hard = (first & (tokens == self.symbol(name)) for name in ("now", "chain"))
+        return easy.float(), hard.float(), self.steps(prompts, tokens, mask)[0].any(1) == hard.any(1)
+
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         length = 2 + random(self.width - 1, (count,), generator)
         prompts = self.ask(length, generator)
