@@ -247,6 +247,10 @@ class ChainSum(Symbolic):
     def prompts(self, count: int, generator: torch.Generator) -> Prompts:
         return self.ask(self.least + random(self.width - self.least + 1, (count,), generator), generator)
 
+    def category(self, key: Tensor) -> Tensor:
+        """How many digits each prompt has, from 0 for the fewest that are trained [N]."""
+        return key // 10**self.width - self.least
+
     def sums(self, key: Tensor) -> Tensor:
         """The running sums modulo 10 [N, width]; beyond the last digit they stay."""
         return places(key, self.width).cumsum(1) % 10
