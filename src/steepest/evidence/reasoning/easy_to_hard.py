@@ -25,7 +25,8 @@ claim = Claim(
     figure="voted",
     tried=(
         "One run of each on seed 0 with 12 steps behind the fit, which should have been on another seed: .30 of ours, .30 of the "
-        "baseline, .21 for the majority, .16 for one answer. Nothing was changed after it but the steps that are averaged, now 20. "
-        "The policy's rate is so low that it stays as it is: what is compared is the verifiers."
+        "baseline, .21 for the majority, .16 for one answer. With three times as many steps for the verifier, on seed 100: .16, "
+        ".16, .16 and .14. Nothing was changed after these but the steps that are averaged, now 20. The policy's rate is so low "
+        "that it stays as it is: what is compared is the verifiers."
     ),
 )
