@@ -18,6 +18,8 @@ from ..optimize.epochs import Update, epochs
 from ..optimize.natural import refuse_without_kl
 from .compiled import Compiled, compiled
 
+Init = Callable[[Any, Stream], State]
+Collect = Callable[[State, Any, Stream], Batch]
 Select = Callable[[State, Batch], Batch]
 Credit = Callable[[State, Batch], Tensor | dict[str, Tensor]]
 After = Callable[[State, Batch], None]
@@ -176,8 +178,8 @@ def weighted(x: Tensor, weight: Tensor, batch: Batch) -> Tensor:
 
 def policy_gradient(
     *,
-    init: Callable[[Any, Stream], State],
-    collect: Callable[[State, Any, Stream], Batch],
+    init: Init,
+    collect: Collect,
     credit: Credit,
     loss: Loss,
     reduce: Reduce = token_mean,

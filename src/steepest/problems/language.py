@@ -291,25 +291,31 @@ class ChainSum(Symbolic):
         easy, hard = (first & (tokens == self.symbol(name)) for name in ("now", "chain"))
         return easy.float(), hard.float(), self.steps(prompts, tokens, mask)[0].any(1) == hard.any(1)
 
+    def chain(self, k: Tensor, sums: Tensor, dots: Tensor, total: Tensor) -> Tensor:
+        """Answers [N, max_new] that write the first k [N, 1] running sums, with `dots` [N, width] behind each while there is room,
+        and then the total [N, 1]."""
+        upto = dots.cumsum(1).minimum(self.max_new - 4 - k)  # dots behind each sum and those before it
+        place = torch.arange(1, self.width + 1) + pad(upto, (1, -1))
+        so = 1 + k + upto.gather(1, k - 1)
+        column, spare = torch.arange(self.max_new + 1), self.max_new
+        slow = torch.full((len(k), self.max_new + 1), self.symbol(".")).where(column < so, PAD)
+        slow.scatter_(1, place.where(place < so, spare), ZERO + sums)
+        slow[:, :1] = self.symbol("chain")
+        last = (torch.full_like(k, self.symbol("so")), ZERO + total, torch.full_like(k, END))
+        slow.scatter_(1, so + torch.arange(3), torch.cat(last, 1))
+        return slow[:, : self.max_new]
+
     def teach(self, count: int, generator: torch.Generator) -> Taught:
         length = 2 + random(self.width - 1, (count,), generator)
         prompts = self.ask(length, generator)
         k, digits = length[:, None], places(prompts.key, self.width)
         slips = chance(self.slip, digits.shape, generator) * (1 + random(9, digits.shape, generator))
-        sums = ZERO + (digits + slips).cumsum(1) % 10  # a slip is carried on
+        sums = (digits + slips).cumsum(1) % 10  # a slip is carried on
         dots = torch.rand(digits.shape, generator=generator).log() / math.log(self.filler)
         dots = dots.clamp(max=self.max_new).long()  # one draw in 2^24 is 0, whose logarithm is no number of dots
-        upto = dots.cumsum(1).minimum(self.max_new - 4 - k)  # dots behind each sum and those before it
-        place = torch.arange(1, self.width + 1) + pad(upto, (1, -1))
-        so = 1 + k + upto.gather(1, k - 1)
-        column, spare = torch.arange(self.max_new + 1), self.max_new
-        slow = torch.full((count, self.max_new + 1), self.symbol(".")).where(column < so, PAD)
-        slow.scatter_(1, place.where(place < so, spare), sums)
-        slow[:, :1] = self.symbol("chain")
-        last = (torch.full_like(k, self.symbol("so")), sums.gather(1, k - 1), torch.full_like(k, END))
-        slow.scatter_(1, so + torch.arange(3), torch.cat(last, 1))
+        slow = self.chain(k, sums, dots, sums.gather(1, k - 1))
         fast = pad(self.right(prompts.key), (0, self.max_new - 3), value=PAD)
-        tokens = slow[:, : self.max_new].where(chance(0.5, (count, 1), generator), fast)
+        tokens = slow.where(chance(0.5, (count, 1), generator), fast)
         return prompts, tokens, upto_end(tokens)
 
     def evaluate(self, policy: Any, rng: Stream) -> dict[str, float]:

@@ -12,24 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from ...collectors.demonstrations import demonstrations
 from ...collectors.experience import Collect
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
-from ...engines.answers import by_score
-from ...engines.policy_gradient import Select, keep, policy_gradient
-from ...losses import Loss, reinforce, token_mean
+from ...engines.imitation import imitation
+from ...engines.policy_gradient import Select, keep
+from ...losses import Loss
 from ...models.build import answer_state
 from ...models.weights import Weights
 from ...optimize.epochs import Epochs
-
-
-def as_rewarded(score: Tensor, key: Tensor) -> Tensor:
-    """The score itself: 1 for what is to be imitated. [N], [N] -> [N]"""
-    return score  # <- the idea
 
 
 def sft(
@@ -56,7 +49,7 @@ def sft(
     def init(problem: Any, rng: Stream) -> State:
         return answer_state(problem, rng, lr=lr, model=model, temperature=temperature)
 
-    return policy_gradient(
-        init=init, collect=collect(prompts=prompts), select=select, credit=by_score(as_rewarded),
-        loss=reinforce() if loss is None else loss, reduce=token_mean, update=Epochs(epochs, minibatches, micro, max_grad_norm),
+    return imitation(  # <- the idea
+        init=init, collect=collect(prompts=prompts), select=select, loss=loss,
+        update=Epochs(epochs, minibatches, micro, max_grad_norm),
     )  # fmt: skip
