@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -43,12 +45,12 @@ def greedy_dpp(kernel: Tensor, count: int, *, jitter: float = 1e-6) -> Tensor:
     worth = exact.diagonal().clone()
     rest, rows, taken = worth.clone(), exact.new_zeros(0, size), list[int]()
     while len(taken) < count:
-        left = rest / worth.clamp(min=1e-300)
-        if len(rows) and not bool((left > jitter).any()):
+        new = rest > jitter * worth
+        if len(rows) and not bool(new.any()):
             rest, rows = worth.clone(), exact.new_zeros(0, size)
             rest[taken] = -torch.inf
             continue
-        best = int(rest.where(left > jitter, -torch.inf).argmax()) if bool((left > jitter).any()) else int(rest.argmax())
+        best = int(rest.where(new, -torch.inf).argmax()) if bool(new.any()) else int(rest.argmax())
         row = (exact[best] - rows[:, best] @ rows) / rest[best].clamp(min=1e-300).sqrt()
         rows = torch.cat([rows, row[None]])
         rest = rest - row**2
@@ -85,5 +87,5 @@ def most_explorable(score: Tensor, uses: Tensor, *, share: float, replay: float)
     known = int((~fresh).sum())
     order = torch.where(fresh, torch.inf, score).argsort(descending=True, stable=True)
     first, rest = order.split([int(fresh.sum()) + int(share * known), known - int(share * known)])
-    least = rest[uses[rest].argsort(stable=True)][: -int(-replay * len(score) // 1)]
+    least = rest[uses[rest].argsort(stable=True)][: math.ceil(replay * len(score))]
     return torch.cat([first, least]).sort().values

@@ -36,7 +36,7 @@ claim = Claim(
     tried=(
         "Nothing was tuned. The length of an input is how many digits its numbers have. The baseline is the same system whose only "
         "step with shorter sums is the first. At most three rounds of dynamic sampling, for time. A first run, with stages of 4, 5 "
-        "and 6 digits, taught neither arm 6 digits (0 in nine of ten runs, gap +.12 [-.21, +.44]): right answers there are as long as "
-        "the longest answer there is, and DAPO's penalty takes all that they earn. Hence one digit less, with all else as it was."
+        "and 6 digits, taught neither arm 6 digits (0 in nine of ten runs, gap +.12 [-.21, +.44]): right answers there are as long "
+        "as the longest answer there is, and DAPO's penalty takes all that they earn. Hence one digit less, all else as it was."
     ),
 )
