@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ...collectors.asking import choose, pool
 from ...collectors.generate import answers, generate, repeat
@@ -72,27 +73,25 @@ def curated(
     state: State, problem: Any, rng: Stream, *, keep: float, diverse: float, draws: int, spread: float, right: float
 ) -> Latest:
     """The numbers of the prompts that are trained on, in the order of their draw, as the column `prompt`."""
-    size = pool(problem).size
-    vectors = torch.cat([last_states(state, problem.pick(rows)) for rows in torch.arange(size).split(CHUNK)]).double()
-    similar = torch.nn.functional.normalize(vectors, dim=1)
-    similar = similar @ similar.T
-    weight = pagerank(similar).sqrt()
-    unlike = greedy_dpp(weight[:, None] * similar * weight, max(1, round(diverse * size))).cpu()
+    vectors = torch.cat([last_states(state, problem.pick(rows)) for rows in torch.arange(pool(problem).size).split(CHUNK)])
+    similar = vectors @ vectors.T
+    weight = pagerank(similar).sqrt()[:, None]
+    unlike = greedy_dpp(weight * similar * weight.T, max(1, round(diverse * problem.size))).cpu()
     rate = torch.zeros(len(unlike))
     for rows in torch.arange(len(unlike)).split(CHUNK):
         tried = answers(state, problem, repeat(problem.pick(unlike[rows]), draws), rng / int(rows[0]))
         rate[rows] = (tried.score >= right).float().view(-1, draws).mean(1).cpu()
-    drawn = choose(normal_weight(rate, spread=spread), min(len(unlike), max(1, round(keep * size))), rng / "difficulty")
+    drawn = choose(normal_weight(rate, spread=spread), min(len(unlike), max(1, round(keep * problem.size))), rng / "difficulty")
     memory = Latest(len(drawn), prompt=drawn[0])
     memory.write(torch.arange(len(drawn)), prompt=unlike[drawn])
     return memory
 
 
 def last_states(state: State, asked: Prompts) -> Tensor:
-    """What the policy's head reads behind each prompt [P, hidden]."""
+    """What the policy's head reads behind each prompt, as a direction [P, hidden]."""
     obs = {"ids": asked.ids.to(state.device), "mask": asked.mask.to(state.device)}
     first = torch.full_like(obs["ids"][:, :1], state.policy.pad)
-    return state.policy.states(obs, first, torch.ones_like(first, dtype=torch.float32))
+    return normalize(state.policy.states(obs, first, torch.ones_like(first, dtype=torch.float32)).double())
 
 
 def pruned(state: State, problem: Pool, count: int, rng: Stream, *, decay: float, replay: float) -> Prompts:
@@ -107,10 +106,10 @@ def pruned(state: State, problem: Pool, count: int, rng: Stream, *, decay: float
 @torch.no_grad()
 def unsure(state: State, batch: Batch) -> Batch:
     """The batch with the mean entropy of each answer's tokens, before the policy moves, as a column `unsure`."""
-    spread = state.policy.logp_entropy(batch.obs, batch.action, batch.mask)[1]
-    mean = (spread * batch.mask).sum(1, keepdim=True) / batch.length[:, None]
-    told = {"asked": float(len(batch.key.unique()))}
-    return batch.having(extra=batch.extra | {"unsure": mean * batch.mask}, info=batch.info | told)
+    spread = state.policy.logp_entropy(batch.obs, batch.action, batch.mask)[1]  # 0 where the mask is
+    mean = spread.sum(1, keepdim=True) / batch.length[:, None]
+    told = batch.info | {"asked": float(len(batch.key.unique()))}
+    return batch.having(extra=batch.extra | {"unsure": mean * batch.mask}, info=told)
 
 
 def remember(state: State, batch: Batch, *, most: float, right: float) -> None:
