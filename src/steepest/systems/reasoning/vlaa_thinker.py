@@ -1,5 +1,4 @@
-"""VLAA-Thinker: reinforcement learning without imitation of an expert's traces first, with one verifiable reward for each kind of
-question.
+"""VLAA-Thinker: GRPO at once, instead of an expert's traces to imitate first, and a rule of reward for each kind of question.
 
 Paper.  Chen et al., SFT or RL? An Early Investigation into Training R1-Like Reasoning Large Vision-Language Models, 2025.
         arXiv 2504.11468.
