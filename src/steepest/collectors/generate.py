@@ -172,7 +172,10 @@ def joined(*batches: Batch) -> Batch:
 
 @torch.no_grad()
 def remembered(state: State, batch: Batch) -> Batch:
-    """The batch with the log-probabilities of the policy that the State holds now, as the one that acted."""
+    """The batch with the log-probabilities of the policy that the State holds now, as the one that acted; or as it is where another
+    one acted, and they are known."""
+    if batch.logp is not None:
+        return batch
     return batch.having(logp=state.policy.logp(batch.obs, batch.action, batch.mask))
 
 

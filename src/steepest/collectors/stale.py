@@ -63,6 +63,11 @@ def columns(made: Batch, queue: Queue) -> dict[str, Tensor]:
     """A batch as an entry: prompts padded on the left, answers on the right."""
     room, longest = queue.get_buffer("ids").shape[2], queue.get_buffer("mask").shape[2]
     width = made.obs["ids"].shape[1]
+    if made.extra:
+        raise ValueError(
+            f"the queue keeps no columns of a collector's own ({', '.join(sorted(made.extra))}): they would be lost while it "
+            "waits. Put the collector that writes them around stale(lag), or take lag = 0"
+        )
     if width > room:
         raise ValueError(f"a prompt of {width} tokens does not fit the queue, which has room for {room}: raise `room`")
 

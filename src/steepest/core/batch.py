@@ -34,6 +34,20 @@ def at_end(value: Tensor, mask: Tensor) -> Tensor:
     return torch.zeros_like(mask).scatter_(1, last, value[:, None].to(mask))
 
 
+class Absent(LookupError):
+    """A column of a batch that nobody wrote."""
+
+
+class Columns(dict[str, Any]):
+    """Columns by name. Asked for one that is not there, it says which are."""
+
+    def __missing__(self, name: str) -> Any:
+        raise Absent(
+            f"the batch has no column {name!r} (it has {', '.join(map(repr, sorted(self))) or 'none'}). A collector, `select` or "
+            "`credit` that runs before has to write it, and what runs in between has to keep it"
+        )
+
+
 @dataclass(frozen=True)
 class Batch:
     """N trajectories (responses, episodes, denoising chains) of T decisions (tokens, steps).
@@ -72,6 +86,10 @@ class Batch:
     acted: Any = None
     extra: dict[str, Tensor] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("extra", "info"):
+            object.__setattr__(self, name, Columns(getattr(self, name)))
 
     @property
     def score(self) -> Tensor:
@@ -131,6 +149,12 @@ class Batch:
                 raise ValueError(
                     f"batch.{name}[{n}, {t}] is {float(x[n, t])}: {int(bad.sum())} of {int(self.mask.sum())} decisions "
                     "are not finite. Look at the reward function or environment (reward) or at the last update (logp)"
+                )
+        for name, x in self.extra.items():
+            if x.shape != shape:
+                raise ValueError(
+                    f"column {name!r} of the batch has shape {list(x.shape)}, but mask has {list(shape)}: a column has one number "
+                    "for each trajectory and decision; what is one number a trajectory belongs into `info`, or is expanded"
                 )
         if self.key.shape != shape[:1]:
             raise ValueError(f"batch.key has shape {list(self.key.shape)}: give one key for each of {shape[0]} trajectories")

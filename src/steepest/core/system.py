@@ -86,10 +86,12 @@ def holding(system: System, **parts: Callable[[State, Any, Stream], nn.Module]) 
 
 @contextmanager
 def fitting(problem: Any) -> Iterator[None]:
-    """Says so where something is asked of the problem that its kind does not have."""
+    """Says so where something is asked of the problem that its kind does not have, or of a State that does not hold it."""
     try:
         yield
     except AttributeError as error:
+        if isinstance(error.obj, State):
+            raise lacking(error.obj, error.name) from error
         if error.obj is not problem:
             raise
         above = [cls.__name__ for cls in type(problem).__mro__[1:] if issubclass(cls, Problem) and cls is not Problem]
@@ -98,6 +100,15 @@ def fitting(problem: Any) -> Iterator[None]:
             f"the system does not fit the problem: it needs `{error.name}`, which {type(problem).__name__}{kind} does not have. "
             "Take a problem of the kind that the system's card names"
         ) from error
+
+
+def lacking(state: State, name: str | None) -> TypeError:
+    """What is asked of a State, what it holds, and the way out."""
+    held = ", ".join(name for name, _ in state.named_children())
+    return TypeError(
+        f"`state.{name}` is asked for, and this system's State holds {held}: take the part together with the system that keeps it, "
+        f"or put it there with core.system.holding(system, {name}=...)"
+    )
 
 
 def extends(

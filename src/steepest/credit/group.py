@@ -16,7 +16,7 @@ def group_sums(x: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         lonely = int(key[(count[index] < 2).nonzero()[0, 0]])
         raise ValueError(
             f"prompt {lonely} has a group of one answer: a group baseline needs at least two. "
-            "Raise `group`, or use a batch baseline (reinforce)"
+            "Raise `group`, keep more of it in `select`, or use a batch baseline (reinforce)"
         )
     return total[index], count[index]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..core.batch import Batch
+from ..core.batch import Absent, Batch
 from ..core.state import State
 from ..core.stream import Stream
-from ..core.system import System
+from ..core.system import System, lacking
 from ..losses import Loss, Reduce, Terms, token_mean
 from ..optimize.epochs import Update, epochs
 from ..optimize.natural import refuse_without_kl
@@ -47,6 +49,11 @@ class PolicyObjective:
     def weigh(self, batch: Batch) -> Batch:
         share = token_mean(batch.mask)  # what metrics are averaged with
         weight = share if self.reduce is token_mean else self.reduce(batch.mask)
+        if weight.shape != batch.mask.shape:
+            raise ValueError(
+                f"the reduction {called(self.reduce)} gave weights {list(weight.shape)} for a mask {list(batch.mask.shape)}: "
+                "it gives the weight of every decision [N, T], and the loss is their weighted sum"
+            )
         return batch.having(weight=weight, info={"share": share, "full": bool(batch.mask.all())})
 
     def terms(self, state: State, batch: Batch) -> Terms:
@@ -94,6 +101,11 @@ class PolicyObjective:
     def total(self, value: Tensor, batch: Batch) -> Tensor:
         if batch.weight is None:
             raise ValueError("the batch has no weights: call objective.weigh(batch) on the whole minibatch first")
+        if value.shape != batch.mask.shape:
+            raise ValueError(
+                f"the loss {self.loss} gave values {list(value.shape)} for decisions {list(batch.mask.shape)}: it gives one "
+                "value for every decision [N, T] and averages nothing; `reduce` does. One of a trajectory is expanded"
+            )
         return weighted(value, batch.weight, batch)
 
     def __call__(self, state: State, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -132,7 +144,10 @@ class PolicyObjective:
     def judge(self, state: State, batch: Batch) -> tuple[Terms, Callable[[dict[str, Any]], None]] | None:
         """`terms` whose log-probability, entropy and value are leaves, and what takes the derivatives by them on to the
         parameters. None: the policy, the critic or the device has no such thing, or a reference or divergence is asked for."""
-        needs, sides = self.loss.needs, [state.policy, *([state.critic] if "value" in self.loss.needs else [])]
+        needs, valued = self.loss.needs, "value" in self.loss.needs
+        if valued and not hasattr(state, "critic"):
+            return None  # `terms` says so
+        sides = [state.policy, *([state.critic] if valued else [])]
         if not needs <= JUDGED or not all(hasattr(side, "judge") for side in sides):
             return None
         found = [side.judge(batch.obs, batch.action) for side in sides]
@@ -207,18 +222,15 @@ def policy_gradient(
 
     def learn(state: State, batch: Batch, rng: Stream) -> dict[str, Any]:
         collected = {"score": float(batch.score.mean()), "length": float(batch.length.mean())}
-        batch = select(state, batch)
+        batch = selected(select, state, batch)
         collected |= {name: x for name, x in batch.info.items() if isinstance(x, float)}
-        given = credit(state, batch)
-        if isinstance(given, Tensor):
-            given = {"advantage": given}
-        columns = {name: x.expand_as(batch.mask) * batch.mask for name, x in given.items()}
+        columns = credited(credit, state, batch)
         own = {name: x for name, x in columns.items() if name not in WRITTEN}
         batch = batch.having(**{name: columns[name] for name in WRITTEN & columns.keys()}, extra=batch.extra | own)
         if "correction" in batch.extra:  # importance weights of tokens that another engine drew, see `collectors.generate`
             batch = batch.having(advantage=batch.advantage * batch.extra["correction"])
         if "value" not in loss.needs and not bool(batch.advantage.any()):
-            after(state, batch)
+            remember(after, state, batch)
             return {**collected, "skipped": 1.0}
         if batch.logp is None and not getattr(update, "single", False):
             with torch.no_grad():
@@ -228,7 +240,74 @@ def policy_gradient(
             with torch.no_grad():
                 batch = batch.having(acted=state.policy.distribution(batch.obs).detach())
         metrics = update(state, objective, batch, rng)
-        after(state, batch)
+        remember(after, state, batch)
         return {**collected, **metrics}
 
     return System(init, collect, learn)
+
+
+# ------------------------------------------------------------------------------------ slots that do not fit each other
+
+
+def called(part: Any) -> str:
+    """The name of a part, and of those that it was made of."""
+    if isinstance(part, partial):
+        inner = ", ".join(called(x) for x in part.keywords.values() if callable(x))
+        return called(part.func) + (f"({inner})" if inner else "")
+    return getattr(part, "__qualname__", type(part).__name__).replace(".<locals>", "")
+
+
+@contextmanager
+def asking(slot: str, part: Any) -> Iterator[None]:
+    """Says which part it was that asked for a column or a module that is not there."""
+    try:
+        yield
+    except Absent as error:
+        raise ValueError(f"the {slot} {called(part)} does not fit what runs before it: {error.args[0]}") from error
+    except AttributeError as error:
+        if not isinstance(error.obj, State):
+            raise
+        raise TypeError(f"the {slot} {called(part)} does not fit this system: {lacking(error.obj, error.name)}") from error
+
+
+def selected(select: Select, state: State, batch: Batch) -> Batch:
+    """What `select` leaves, which may be nothing; else as sound as what was collected."""
+    with asking("select", select):
+        chosen = select(state, batch)
+    if chosen is batch or not len(chosen):
+        return chosen
+    try:
+        return chosen.check()
+    except ValueError as error:
+        raise ValueError(f"the select {called(select)} gave a batch that does not hold together: {error}") from error
+
+
+def credited(credit: Credit, state: State, batch: Batch) -> dict[str, Tensor]:
+    """Columns [N, T] by name. Raises ValueError where one has another shape than [N, T] or [N, 1], which could only broadcast to
+    something else than was meant, or is not finite."""
+    if not len(batch):
+        return {"advantage": batch.mask}
+    with asking("credit", credit):
+        given = credit(state, batch)
+    shape = batch.mask.shape
+    columns = {}
+    for name, x in ({"advantage": given} if isinstance(given, Tensor) else given).items():
+        if x.shape not in (shape, (len(batch), 1)):
+            raise ValueError(
+                f"the credit {called(credit)} gave {name} of shape {list(x.shape)} for {shape[0]} trajectories x {shape[1]} "
+                "decisions: give [N, T], or [N, 1] where it is one number a trajectory, e.g. x[:, None]"
+            )
+        columns[name] = torch.where(batch.mask > 0, x, 0.0)
+        bad = ~torch.isfinite(columns[name])
+        if bool(bad.any()):
+            n, t = (int(i) for i in bad.nonzero()[0])
+            raise ValueError(
+                f"the credit {called(credit)} gave {name}[{n}, {t}] = {float(columns[name][n, t])}: {int(bad.sum())} decisions "
+                "have no finite one. Usually something is divided by a spread or a count of 0"
+            )
+    return columns
+
+
+def remember(after: After, state: State, batch: Batch) -> None:
+    with asking("after", after):
+        after(state, batch)

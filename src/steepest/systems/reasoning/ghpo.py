@@ -13,22 +13,26 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ...collectors.generate import joined
+from ...collectors.generate import Gather, generate, joined
 from ...collectors.hints import helped, hinted, hopeless, refuse_levels
 from ...core import Batch, State, Stream, System, extends
 from .grpo import grpo
 
 
 @extends(grpo)
-def ghpo(*, levels: tuple[float, ...] = (0.25, 0.5, 0.75), start: int = 0, right: float = 1.0, **options: Any) -> System:
+def ghpo(
+    *, levels: tuple[float, ...] = (0.25, 0.5, 0.75), start: int = 0, right: float = 1.0, collect: Gather = generate, **options: Any
+) -> System:
     """Group relative policy optimization with a growing part of the solution where it is needed.
 
-    levels  shares of the solution, told one after the other while a group still fails (authors' code: quarters)
-    start   the first step with hints (authors' code: an option without a default)
-    right   an answer with at least this score is right
+    levels   shares of the solution, told one after the other while a group still fails (authors' code: quarters)
+    start    the first step with hints (authors' code: an option without a default)
+    right    an answer with at least this score is right
+    collect  (prompts=, group=) -> a collector of answers without hints
     """
     refuse_levels(levels)
-    return grpo(collect=helped(partial(climb, levels=levels, right=right), start=start, right=right), **options)
+    mend = partial(climb, levels=levels, right=right)
+    return grpo(collect=helped(mend, start=start, right=right, plain=collect), **options)
 
 
 def climb(state: State, problem: Any, batch: Batch, rng: Stream, *, levels: tuple[float, ...], right: float) -> Batch:

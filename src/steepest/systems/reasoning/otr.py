@@ -20,7 +20,7 @@ from ...optimize.epochs import advance, scale_down
 from .sft import sft
 
 
-@extends(sft, without=("epochs", "minibatches", "micro", "loss"))
+@extends(sft, without=("epochs", "minibatches", "micro", "loss", "select"))
 def otr(
     *, tokens: int = 256, warmth: float = 1.3, wrong: float = -0.1, max_grad_norm: float = 1.0, **options: Any
 ) -> System:

@@ -22,7 +22,7 @@ from ...core.batch import at_end
 from .sft import sft
 
 
-@extends(sft)
+@extends(sft, without=("collect", "select"))
 def rft(*, group: int = 8, right: float = 1.0, cap: int | None = None, **options: Any) -> System:
     """Rejection-sampling fine-tuning.
 

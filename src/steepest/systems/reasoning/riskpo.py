@@ -24,10 +24,13 @@ from ...memory.quantiles import Quantiles
 from .grpo import grpo
 
 
-def papers(score: Tensor, *, bundle: int, group: int) -> Tensor:
+def papers(score: Tensor, key: Tensor, *, bundle: int, group: int) -> Tensor:
     """Scores of papers: [N], answers to a prompt adjacent -> [bundles, group]. Raises ValueError where they do not fill bundles."""
-    if len(score) % (bundle * group):
-        raise ValueError(f"{len(score)} answers do not fill bundles of {bundle} prompts with {group} answers: keep all of them")
+    if len(score) % (bundle * group) or bool((key.view(-1, group) != key[::group, None]).any()):
+        raise ValueError(
+            f"{len(score)} answers do not fill bundles of {bundle} prompts with {group} answers, one prompt's beside each other: "
+            "keep all of them, in their order"
+        )
     return score.view(-1, bundle, group).sum(1)
 
 
@@ -44,7 +47,7 @@ def spread(x: Tensor, dim: int) -> Tensor:
 
 
 def at_risk(state: State, batch: Batch, *, bundle: int, group: int, levels: tuple[float, float], tail: float) -> Tensor:
-    paper = papers(batch.score, bundle=bundle, group=group)
+    paper = papers(batch.score, batch.key, bundle=bundle, group=group)
     quantiles: Any = state.quantiles
     low, high = quantiles.read(paper)
     short = mixed_value_at_risk(paper, low, high, levels=levels, tail=tail) / spread(paper, 1)
@@ -53,7 +56,7 @@ def at_risk(state: State, batch: Batch, *, bundle: int, group: int, levels: tupl
 
 def track(state: State, batch: Batch, *, bundle: int, group: int) -> None:
     quantiles: Any = state.quantiles
-    quantiles.write(papers(batch.score, bundle=bundle, group=group))
+    quantiles.write(papers(batch.score, batch.key, bundle=bundle, group=group))
 
 
 @extends(grpo, without=("credit", "after", "select"))

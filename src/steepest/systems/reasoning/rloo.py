@@ -17,7 +17,7 @@ from ...engines.answers import by_score
 from .reinforce import reinforce
 
 
-@extends(reinforce)
+@extends(reinforce, without=("credit",))
 def rloo(*, prompts: int = 128, group: int = 4, **options: Any) -> System:
     """REINFORCE with a leave-one-out baseline.
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ...collectors.generate import joined
+from ...collectors.generate import Gather, generate, joined
 from ...collectors.hints import helped, hinted, refuse_levels
 from ...core import Batch, State, Stream, System, extends
 from .grpo import grpo
@@ -28,16 +28,19 @@ TWELVE = tuple(part / 13 for part in range(1, 13))
 
 
 @extends(grpo, without=("kl",))
-def scaf_grpo(*, levels: tuple[float, ...] = TWELVE, start: int = 50, right: float = 1.0, **options: Any) -> System:
+def scaf_grpo(
+    *, levels: tuple[float, ...] = TWELVE, start: int = 50, right: float = 1.0, collect: Gather = generate, **options: Any
+) -> System:
     """Group relative policy optimization in which the smallest sufficient hint saves a group of failures.
 
-    levels  shares of the solution (paper: 12 hints that contain one another)
-    start   the first step with hints: before it nobody knows what is really too hard (authors' script: 50)
-    right   an answer with at least this score is right
+    levels   shares of the solution (paper: 12 hints that contain one another)
+    start    the first step with hints: before it nobody knows what is really too hard (authors' script: 50)
+    right    an answer with at least this score is right
+    collect  (prompts=, group=) -> a collector of answers without hints
     """
     refuse_levels(levels)
     mend = partial(scaffold, levels=levels, right=right)
-    return grpo(collect=helped(mend, start=start, right=right), kl=0.0, **options)
+    return grpo(collect=helped(mend, start=start, right=right, plain=collect), kl=0.0, **options)
 
 
 def scaffold(state: State, problem: Any, batch: Batch, rng: Stream, *, levels: tuple[float, ...], right: float) -> Batch:
