@@ -35,6 +35,7 @@ COMMANDS = (
     ("watch", Word("watch:Watch", "film a trained policy, without a screen", "watch DIR")),
     ("compare", Word("compare:Compare", "several systems, the same problem and seeds", "compare A B --problem P")),
     ("guide", Word("guide:Guide", "the on-policy systems under one budget", "guide [--systems A B]")),
+    ("losses", Word("losses:Losses", "every loss on text, control and denoising", "losses [--losses A B]")),
     ("reproduce", Word("reproduce:Reproduce", "run a paper's claim and judge it", "reproduce NAME")),
     ("analyse", Word("analyse:Analyse", "run an analysis: many treatments, several numbers", "analyse NAME")),
     ("check", Word("check:Check", "the laws that every system obeys, run on one", "check NAME")),

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ...core.system import System, extends
-from ...losses import Terms, loss, squared
+from ...losses import Loss, Terms, squared
+from ...losses import loss as term
 from ...models.diffusion import DiffusionPolicy
 from .chunk_ppo import chunk_ppo, tune
 
@@ -27,7 +28,7 @@ def bounds(steps: int, base: float, last: float) -> Tensor:
     return base + (last - base) * ((3 * share).exp() - 1) / (math.exp(3) - 1)
 
 
-@loss()
+@term()
 def step_clip(t: Terms, *, bound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """max(-r A, -clip(r, 1 - bound_i, 1 + bound_i) A), bound [T] for decision i."""
     bound = bound.to(t.ratio)
@@ -38,7 +39,7 @@ def step_clip(t: Terms, *, bound: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 @extends(chunk_ppo, without=("std",))
 def dppo(
     *, steps: int = 20, tuned: int = 10, fade: float = 0.99, epsilon: float = 0.01, epsilon_base: float = 0.001,
-    floor: float = 0.1, hidden: int = 128, **options: Any,
+    floor: float = 0.1, hidden: int = 128, loss: Loss | None = None, **options: Any,
 ) -> System:  # fmt: skip
     """PPO on denoising steps.
 
@@ -49,6 +50,7 @@ def dppo(
     epsilon_base  bound at the first tuned step (authors' code)
     floor         smallest standard deviation of a step
     hidden        width of the networks
+    loss          what replaces the clipped ratio; the critic's loss is added to it
     """
     if not 1 <= tuned <= steps:
         raise ValueError(f"of {steps} denoising steps {tuned} cannot be tuned: tuned lies in 1..{steps}")
@@ -58,5 +60,5 @@ def dppo(
     def make(cond: int, dims: int) -> nn.Module:
         return DiffusionPolicy(cond, dims, steps=steps, tuned=tuned, hidden=hidden, floor=floor)
 
-    objective = step_clip(bound=bounds(tuned, epsilon_base, epsilon)) + 0.5 * squared()  # <- the idea
-    return tune(make, objective, fade, hidden=hidden, **options)
+    objective = step_clip(bound=bounds(tuned, epsilon_base, epsilon)) if loss is None else loss  # <- the idea
+    return tune(make, objective + 0.5 * squared(), fade, hidden=hidden, **options)
