@@ -134,8 +134,7 @@ class AddCliff(Symbolic):
         prompts = self.ask(length, (rng / "prompts").torch())
         share = self.answered(policy, prompts, rng / "answers")[2].view(self.width, -1).mean(1).tolist()
         trained = share[self.least - 1 : self.longest]
-        named = {f"{n} digit{'s' * (n > 1)}": x for n, x in enumerate(share, 1)}
-        return {"accuracy": sum(trained) / len(trained), **named}
+        return {"accuracy": sum(trained) / len(trained)} | {f"{n} digit{'s' * (n > 1)}": x for n, x in enumerate(share, 1)}
 
 
 @dataclass(frozen=True)
@@ -397,7 +396,5 @@ class BlindSpot(Symbolic):
         prompts = self.ask(honest, (rng / "prompts").torch())
         tokens, _, score = self.answered(policy, prompts, rng / "answers")
         followed = (tokens[:, 0] - ZERO == places(prompts.key, self.context + 2)[:, -1]).float()
-        return {
-            "accuracy": float(score[~honest].mean()), "right suggestion": float(score[honest].mean()),
-            "followed": float(followed.mean()),
-        }  # fmt: skip
+        shares = {"accuracy": score[~honest], "right suggestion": score[honest], "followed": followed}
+        return {name: float(share.mean()) for name, share in shares.items()}
