@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..core.batch import Batch, pick
+from ..core.batch import Batch, at_end, pick
 from ..core.pairs import Pairs
 from ..core.problem import Prompts
 from ..core.state import State
@@ -218,3 +218,49 @@ def step_pairs(asked: Prompts, better: Sequence[Node], worse: Sequence[Node], do
     obs, count = {"ids": text.ids.repeat(2, 1), "mask": text.mask.repeat(2, 1)}, len(better)
     weight = torch.cat([1 - doubt, doubt]) / max(1, count)
     return Pairs(obs, steps, made, steps.roll(count, 0), made.roll(count, 0), weight)
+
+
+def written(tree: Tree, rows: Sequence[int], said: Sequence[Sequence[int]]) -> Batch:
+    """Answers, or their first steps, to these of the tree's prompts; without reward."""
+    device, (tokens, mask) = tree.state.device, padded(said)
+    asked = pick(tree.asked, torch.tensor(rows, dtype=torch.long))
+    obs = {"ids": asked.ids.to(device), "mask": asked.mask.to(device)}
+    mask = mask.to(device)
+    return Batch(obs, tokens.to(device), None, torch.zeros_like(mask), mask, asked.key.to(device))
+
+
+def labelled(tree: Tree, labels: Sequence[tuple[Node, float]]) -> Batch:
+    """The paths to the leaves of a tree, with a column `step` and the `target` of each step of which there is a label; a step that
+    several paths share has it in one of them."""
+    value, rows, marks = {id(node): x for node, x in labels}, list[Node](), list[tuple[int, int, float]]()
+    for node, _ in labels:
+        if not node.children:
+            above: Node | None = node
+            while above is not None and id(above) in value:
+                marks.append((len(rows), len(above.tokens) - 1, value.pop(id(above))))
+                above = above.parent
+            rows.append(node)
+    batch = written(tree, [node.prompt for node in rows], [node.tokens for node in rows])
+    step, target = torch.zeros_like(batch.mask), torch.zeros_like(batch.mask)
+    for row, place, x in marks:
+        step[row, place], target[row, place] = 1.0, x
+    return batch.having(target=target, extra={"step": step})
+
+
+def answered(tree: Tree, right: float, cap: int) -> Batch | None:
+    """The different right answers that were seen, at most `cap` to each prompt, each with reward 1; of more, those that were seen
+    from the node of greatest worth. None where there is none."""
+    rows, said = list[int](), list[tuple[int, ...]]()
+    for root in tree.roots:
+        worth, below = dict[tuple[int, ...], float](), [root]
+        for node in below:
+            below += node.children
+            for ending in node.endings:
+                if ending.score >= right:
+                    worth[ending.tokens] = max(node.worth, worth.get(ending.tokens, -math.inf))
+        best = sorted(worth, key=lambda tokens: -worth[tokens])[:cap]
+        rows, said = rows + [root.prompt] * len(best), said + best
+    if not rows:
+        return None
+    batch = written(tree, rows, said)
+    return batch.having(reward=at_end(torch.ones(len(rows)).to(batch.mask), batch.mask))
