@@ -11,6 +11,8 @@ import torch
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
 from steepest.credit.efficiency import efficiency, gain, steady
+from steepest.evidence.claim import Run
+from steepest.evidence.reasoning.afterburner import claim
 from steepest.problems.language import AddCliff
 from steepest.problems.straight import OPERATIONS, StraightLine
 from steepest.systems.reasoning.afterburner import afterburner
@@ -226,6 +228,13 @@ def test_a_problem_without_costs_is_refused():
     problem, system = AddCliff(width=2, least=1, warm=60), afterburner(**SIZES)
     with pytest.raises(TypeError, match="needs `measured`"):
         [*train(system, problem, steps=1)]
+
+
+def test_the_claim_runs_at_a_smaller_size():
+    problem = claim.problem(most=6, room=6, waste=2, warm=60, tests=16)
+    for arm in (claim.ours, claim.baseline):
+        state = [*train(arm(prompts=4, group=4), problem, steps=1)][-1].state
+        assert 0 <= claim.measure(Run(0, [], state, problem)) <= 1
 
 
 def test_it_conforms():

@@ -9,6 +9,8 @@ import torch
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
 from steepest.credit import group_relative
+from steepest.evidence.claim import Run
+from steepest.evidence.reasoning.depo import claim
 from steepest.memory.recent import Recent
 from steepest.problems.fixed import Fixed
 from steepest.problems.language import AddCliff
@@ -195,6 +197,13 @@ def test_with_all_prompts_and_no_pruning_the_update_is_grpos():
 def test_prompts_without_end_are_refused():
     with pytest.raises(TypeError, match="prompts are chosen from a known set"):
         begin(depo(**SIZES), AddCliff(width=2, least=1, warm=60))
+
+
+def test_the_claim_runs_at_a_smaller_size():
+    problem = TASK()
+    for arm in (claim.ours, claim.baseline):
+        state = [*train(arm(prompts=4, group=4), problem, steps=1)][-1].state
+        assert 0 <= claim.measure(Run(0, [], state, problem)) <= 1
 
 
 def test_it_conforms():

@@ -7,6 +7,7 @@ import torch
 
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
+from steepest.evidence.reasoning import qwenlong_l1 as evidence
 from steepest.problems.fixed import Fixed
 from steepest.problems.language import AddCliff
 from steepest.systems.reasoning.dapo import dapo
@@ -128,6 +129,12 @@ def test_a_stage_without_prompts_is_refused():
 def test_prompts_without_end_are_refused():
     with pytest.raises(TypeError, match="prompts are chosen from a known set"):
         begin(STAGED(), AddCliff(width=3, least=1, warm=60))
+
+
+def test_the_stages_of_the_claim_are_those_of_its_problem():
+    found = evidence.digits(evidence.claim.problem())
+    assert tuple(found.unique().tolist()) == evidence.claim.ours.keywords["bounds"]
+    assert evidence.claim.baseline.keywords["bounds"] == evidence.claim.ours.keywords["bounds"][1:]
 
 
 def test_it_conforms():

@@ -7,6 +7,8 @@ import torch
 
 from steepest.core import Stream, begin, train
 from steepest.core.check import check_system
+from steepest.evidence.claim import Run
+from steepest.evidence.reasoning.vlaa_thinker import claim
 from steepest.problems.language import AddCliff, ModeLottery
 from steepest.problems.pseudo import PseudoSum
 from steepest.problems.rewards import Inside, Part, by_answer, letter, numeric, one_of, overlap
@@ -188,6 +190,13 @@ def test_a_question_without_a_rule_is_refused():
 def test_bad_input_is_refused_before_any_work(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_the_claim_runs_at_a_smaller_size():
+    problem = claim.problem(width=2, warm=5, tests=4)
+    for arm in (claim.ours, claim.baseline):
+        state = [*train(arm(prompts=4, group=4), problem, steps=1)][-1].state
+        assert 0 <= claim.measure(Run(0, [], state, problem)) <= 1
 
 
 def test_it_conforms():
