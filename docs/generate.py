@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import guide_page
+import losses_page
 
 from steepest.app import catalog
 from steepest.app.cli import COMMANDS
@@ -154,4 +155,9 @@ def guide() -> str:
     return guide_page.build(plain)
 
 
-PAGES = {"commands": commands, "systems": systems, "parts": parts, "guide": guide}
+def losses() -> str:
+    """The losses on three kinds of decision, from the cells in docs/losses."""
+    return losses_page.build(plain)
+
+
+PAGES = {"commands": commands, "systems": systems, "parts": parts, "guide": guide, "losses": losses}

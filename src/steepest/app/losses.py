@@ -7,9 +7,8 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -30,16 +29,16 @@ class Kind:
     problem: str
     figure: str
     steps: int
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[tuple[str, float], ...]
 
 
 # The only settings of the table. A loss has its own defaults, which are its paper's; none was tuned.
 KINDS = (
-    Kind("text", "grpo", "ShortCliff(least=2,most=2)", "accuracy", 60, MappingProxyType(
-        {"kl": 0.0, "lr": 3e-4, "prompts": 8, "group": 8, "epochs": 2, "minibatches": 2})),
-    Kind("control", "ppo", "CartPole-v1", "return", 30, MappingProxyType(
-        {"lr": 1e-3, "envs": 8, "horizon": 128, "epochs": 4, "minibatches": 4})),
-    Kind("denoising", "dppo", "MultiReach2D", "success", 8, MappingProxyType({"lr": 3e-4, "envs": 64, "pretrain": 600})),
+    Kind("text", "grpo", "ShortCliff(least=2,most=2)", "accuracy", 60, (
+        ("kl", 0.0), ("lr", 3e-4), ("prompts", 8), ("group", 8), ("epochs", 2), ("minibatches", 2))),
+    Kind("control", "ppo", "CartPole-v1", "return", 30, (
+        ("lr", 1e-3), ("envs", 8), ("horizon", 128), ("epochs", 4), ("minibatches", 4))),
+    Kind("denoising", "dppo", "MultiReach2D", "success", 8, (("lr", 3e-4), ("envs", 64), ("pretrain", 600))),
 )  # fmt: skip
 SEEDS = 2
 
@@ -49,11 +48,11 @@ class Run:
     """One loss on one kind of decision."""
 
     loss: str
-    kind: str
+    kind: Kind
     seed: int
 
     def __str__(self) -> str:
-        return f"{self.loss} on {self.kind}, seed {self.seed}"
+        return f"{self.loss} on {self.kind.name}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Losses:
         if len(missing) < len(wanted):
             console.print(f"{len(wanted) - len(missing)} cells are there already; --again runs them anew", highlight=False)
         self.out.mkdir(parents=True, exist_ok=True)
-        jobs = [Run(loss, kind, seed) for loss, kind in missing for seed in range(self.seeds)]
+        jobs = [Run(loss, kind_of(kind), seed) for loss, kind in missing for seed in range(self.seeds)]
         with watched("runs", len(jobs), console) as tell:
             scatter(run_one, jobs, workers=self.workers, tell=collector(self.out, self.seeds, tell))
         for loss, kind in missing:
@@ -137,7 +136,7 @@ def kind_of(name: str) -> Kind:
 
 def settings(kind: Kind) -> dict[str, Any]:
     """What a cell depends on, as JSON holds it."""
-    return {"system": kind.system, "problem": kind.problem, "figure": kind.figure, "steps": kind.steps, **kind.options}
+    return {"system": kind.system, "problem": kind.problem, "figure": kind.figure, "steps": kind.steps, **dict(kind.options)}
 
 
 def path_of(out: Path, loss: str, kind: str) -> Path:
@@ -172,11 +171,11 @@ def collector(out: Path, seeds: int, tell: Callable[[Any], None]) -> Callable[[A
         tell(word)
         if not isinstance(word, Done):
             return
-        rows = held[word.job.loss, word.job.kind]
+        rows = held[word.job.loss, word.job.kind.name]
         rows[word.job.seed] = word.result
         if len(rows) == seeds:
-            page = cell_of(word.job.loss, word.job.kind, [rows[seed] for seed in range(seeds)])
-            write(path_of(out, word.job.loss, word.job.kind), page)
+            page = cell_of(word.job.loss, word.job.kind.name, [rows[seed] for seed in range(seeds)])
+            write(path_of(out, word.job.loss, word.job.kind.name), page)
 
     return hear
 
@@ -195,8 +194,9 @@ def run_one(job: Run, tell: Callable[[Any], None]) -> dict[str, Any]:
     from ..core import Stream, begin, train
     from .parts import made_by
 
-    kind = kind_of(job.kind)
-    system, problem = find_system(kind.system)(**kind.options, loss=candidates()[job.loss]()), made_by(kind.problem, find_problem)()
+    kind = job.kind
+    options: dict[str, Any] = dict(kind.options)
+    system, problem = find_system(kind.system)(**options, loss=candidates()[job.loss]()), made_by(kind.problem, find_problem)()
     result: dict[str, Any] = {"fault": ""}
     try:
         state = begin(system, problem, seed=job.seed)
