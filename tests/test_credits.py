@@ -296,9 +296,9 @@ def test_the_mixture_of_values_at_risk():
 
 def test_papers_hold_one_answer_to_each_prompt_of_a_bundle():
     score = torch.arange(12.0)  # prompts of three answers: 0 1 2, 3 4 5, 6 7 8, 9 10 11
-    assert papers(score, bundle=2, group=3).tolist() == [[3, 5, 7], [15, 17, 19]]
+    assert papers(score, torch.arange(4).repeat_interleave(3), bundle=2, group=3).tolist() == [[3, 5, 7], [15, 17, 19]]
     with pytest.raises(ValueError, match="12 answers do not fill bundles of 4 prompts with 2 answers"):
-        papers(score, bundle=4, group=2)
+        papers(score, torch.arange(6).repeat_interleave(2), bundle=4, group=2)
     with pytest.raises(ValueError, match="prompts must be a multiple of bundle, not 16 and 5"):
         riskpo(prompts=16)
     with pytest.raises(ValueError, match="0 < low < high < 1"):
