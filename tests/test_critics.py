@@ -8,13 +8,15 @@ import torch
 
 from steepest.collectors.windows import kept, leftmost, windows
 from steepest.core import Batch, Stream, begin, train
-from steepest.core.check import check_system
+from steepest.core.check import check_problem, check_system
 from steepest.engines.policy_gradient import policy_gradient
 from steepest.losses import clip
 from steepest.models.build import answer_state
+from steepest.problems.checked import SCORES, CheckedSum
 from steepest.problems.language import AddCliff
 from steepest.systems.on_policy.ppo import ppo
 from steepest.systems.reasoning import t_ppo as t_ppo_file
+from steepest.systems.reasoning.rise import rise
 from steepest.systems.reasoning.t_ppo import t_ppo
 
 SMALL = partial(AddCliff, width=2, least=1, warm=60, tests=32)
@@ -176,3 +178,89 @@ def test_t_ppo_refuses_before_any_work(wrong, fault):
 def test_a_prompt_without_room_says_so():
     with pytest.raises(ValueError, match=r"a prompt of 5 tokens does not fit the memory, which has room for 3: raise `room`"):
         list(train(t_ppo(window=2, room=3, **SIZES), SMALL(), steps=1))
+
+
+# -------------------------------------------------------------------------------------------- RISE
+
+CHECKED = partial(CheckedSum, warm=200, tests=32)
+ONE = {"epochs": 1, "minibatches": 1, "max_grad_norm": 1.0}
+
+
+def test_checked_sums_obey_the_laws_of_problems():
+    check_problem(CHECKED())
+
+
+def test_scores_of_answers_and_of_verdicts_on_them():
+    problem = CHECKED()
+    prompts = problem.prompts(60, Stream(0).torch())
+    right = problem.right(prompts.key)
+    wrong = torch.where((right >= 2) & (right < 12), 2 + (right - 1) % 10, right)
+    for said, score in ((right, 1.0), (wrong, -0.5), (right.masked_fill(right == 1, 2), -1.0), (right * 0 + 1, -1.0)):
+        mask = ((said == 1).cumsum(1) - (said == 1).long() == 0).float()
+        assert problem.score(prompts, said, mask).tolist() == [score] * 60
+        asked = problem.to_check(prompts, said, mask)
+        assert asked.ids.shape[1] == prompts.ids.shape[1] + problem.max_new + 1
+        for verdict, wanted in zip(("right", "wrong", "unread"), SCORES, strict=True):
+            tokens = torch.tensor([[problem.symbol(verdict), 1]]).expand(60, 2)
+            given = problem.score(asked, tokens, torch.ones(60, 2))
+            assert given.tolist() == [1.0 if wanted == score else -0.5] * 60
+        for tokens in ([[2, 1]], [[problem.symbol("right"), 2]]):
+            assert problem.score(asked, torch.tensor(tokens).expand(60, 2), torch.ones(60, 2)).tolist() == [-1.0] * 60
+        assert problem.score(asked, torch.full((60, 1), problem.symbol("right")), torch.ones(60, 1)).tolist() == [-1.0] * 60
+
+
+def test_the_teacher_doubts_as_often_as_it_says():
+    problem = CHECKED()
+    prompts, tokens, mask = problem.teach(4000, Stream(1).torch())
+    judged = prompts.key >= problem.base
+    assert int(judged.sum()) == 2000
+    score = problem.score(prompts, tokens, mask)
+    assert float((score[judged] == 1).float().mean()) == pytest.approx(1 - problem.doubt, abs=0.04)
+    assert set(score[judged].tolist()) == {1.0, -0.5}
+
+
+def test_verdicts_are_asked_on_answers_of_this_step():
+    problem = CHECKED()
+    system = rise(share=0.5, **ONE, **SIZES)
+    batch = system.collect(begin(system, problem), problem, Stream(0)).check()
+    judged = batch.key >= problem.base
+    assert int(judged.sum()) == 8
+    assert bool((~judged[:16]).all())
+    given = {
+        (int(key), tuple(row[row > 0][-problem.max_new - 1 : -1].tolist()))
+        for key, row in zip(batch.key[judged] % problem.base, batch.obs["ids"][judged], strict=True)
+    }
+    asked = problem.to_check(
+        SimpleNamespace(ids=batch.obs["ids"][:16], key=batch.key[:16]), batch.action[:16, : problem.max_new], batch.mask[:16]
+    )
+    own = {(int(k) % problem.base, tuple(x[-problem.max_new - 1 : -1].tolist())) for k, x in zip(asked.key, asked.ids, strict=True)}
+    assert given <= own
+    assert set(batch.key[judged].tolist()) <= set(asked.key.tolist())  # and their scores are the verifier's
+    assert set(batch.score.tolist()) <= set(SCORES)
+
+
+def test_without_verdicts_rise_is_ppo():
+    ours, plain = (after(system, 2, CHECKED) for system in (rise(share=0.0, **ONE, **SIZES), ppo(
+        discount=1.0, decay=1.0, **ONE, **SIZES)))  # fmt: skip
+    assert torch.equal(flat(ours.policy), flat(plain.policy))
+    other = after(rise(share=0.5, **ONE, **SIZES), 2, CHECKED)
+    assert not torch.equal(flat(other.policy), flat(plain.policy))
+
+
+def test_answers_that_are_all_alike_are_not_judged(monkeypatch):
+    problem, system = CHECKED(), rise(share=1.0, **ONE, **SIZES)
+    state = begin(system, problem)
+    monkeypatch.setattr(CheckedSum, "score", lambda self, prompts, tokens, mask: torch.full((len(mask),), -0.5))
+    assert len(system.collect(state, problem, Stream(0))) == 16
+
+
+def test_rise_conforms():
+    check_system(partial(rise, share=0.5, **ONE, **SIZES), CHECKED, half=1)
+
+
+def test_rise_refuses_before_any_work():
+    for share in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="share must lie in"):
+            rise(share=share)
+    with pytest.raises(TypeError, match="AddCliff cannot ask for verdicts"):
+        list(train(rise(**ONE, **SIZES), SMALL(), steps=1))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...collectors.experience import experience
+from ...collectors.experience import Collect, experience
 from ...core.batch import Batch
 from ...core.problem import Control
 from ...core.recurrent import observations
@@ -44,7 +44,7 @@ def ppo(
     entropy_weight: float = 0.0, kl: float = 0.0, max_kl: float | None = None, max_grad_norm: float = 0.5,
     envs: int = 8, horizon: int = 256, normalize: bool | None = None, width: int = 64, depth: int = 2,
     prompts: int = 16, group: int = 8, model: str | Network | Weights | None = None, loss: Loss | None = None,
-    wrap: Callable[[Epochs], Update] = passes,
+    wrap: Callable[[Epochs], Update] = passes, collect: Collect | None = None,
 ) -> System:  # fmt: skip
     """Clipped policy gradient with a critic, for environments and for texts.
 
@@ -73,6 +73,7 @@ def ppo(
                     configuration (text), None: the problem's own
     loss            what replaces the clipped ratio; the critic's loss, the entropy bonus and the divergence are added to it
     wrap            what the passes over a batch become: (Epochs) -> an update
+    collect         what replaces the answers or steps of these sizes: (state, problem, rng) -> Batch
     """
     if not clip_range > 0:
         raise ValueError(f"clip_range must be positive, not {clip_range}: at 0 nothing could be learned")
@@ -101,6 +102,7 @@ def ppo(
     update = watched(wrap(Epochs(epochs, minibatches, max_norm=max_grad_norm, max_kl=max_kl)))
     if anneal is not None:
         update = annealed(update, lr=lr, steps=anneal)
-    collect = experience(prompts=prompts, group=group, envs=envs, horizon=horizon)
+    if collect is None:
+        collect = experience(prompts=prompts, group=group, envs=envs, horizon=horizon)
     credit = generalized(discount, decay)
     return policy_gradient(init=init, collect=collect, credit=credit, loss=loss, update=update, after=after)
