@@ -42,6 +42,7 @@ from steepest.credit import (
     overlong,
 )
 from steepest.engines import by_score, kl_penalty
+from steepest.engines.imitation import as_rewarded
 from steepest.engines.policy_gradient import keep, nothing
 from steepest.losses import (
     Missing,
@@ -97,7 +98,6 @@ from steepest.systems.reasoning import (
     riskpo,
     scaf_grpo,
     sec,
-    sft,
     tbrm,
 )
 from steepest.systems.reasoning import nft as of_nft
@@ -233,7 +233,7 @@ CREDIT = (
     part("Dr. GRPO", by_score(centred), needs="groups"),
     part("RLOO", by_score(leave_one_out), needs="groups"),
     part("REINFORCE", by_score(of_reinforce.against_batch)),
-    part("SFT", by_score(sft.as_rewarded)),
+    part("SFT", by_score(as_rewarded)),
     part("MAPO", by_score(mixed_certainty), needs="groups positive"),
     part("BNPO", by_score(beta_normalized), needs="groups unit"),
     part("HAPO", hapo_token.credit, needs="groups"),

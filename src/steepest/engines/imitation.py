@@ -14,7 +14,7 @@ from ..core.system import System
 from ..losses import Loss, reinforce, token_mean
 from ..optimize.epochs import Epochs, Update, epochs
 from .answers import by_score
-from .policy_gradient import Collect, Init, Select, keep, policy_gradient
+from .policy_gradient import Collect, Credit, Init, Select, keep, policy_gradient
 
 
 def as_rewarded(score: Tensor, key: Tensor) -> Tensor:
@@ -23,16 +23,18 @@ def as_rewarded(score: Tensor, key: Tensor) -> Tensor:
 
 
 def imitation(
-    *, init: Init, collect: Collect, loss: Loss | None = None, select: Select = keep, update: Update = epochs()
-) -> System:
+    *, init: Init, collect: Collect, loss: Loss | None = None, select: Select = keep,
+    credit: Credit = by_score(as_rewarded), update: Update = epochs(),
+) -> System:  # fmt: skip
     """Make the answers of `collect` likelier: a policy gradient whose advantage is what an answer was paid, 1 for a demonstration,
     with the mean over tokens.
 
-    loss  what replaces - A log pi
+    loss    what replaces - A log pi
+    credit  what replaces the score as advantage
     """
     return policy_gradient(
-        init=init, collect=collect, select=select, credit=by_score(as_rewarded), loss=reinforce() if loss is None else loss,
-        reduce=token_mean, update=update,
+        init=init, collect=collect, select=select, credit=credit, loss=reinforce() if loss is None else loss, reduce=token_mean,
+        update=update,
     )  # fmt: skip
 
 

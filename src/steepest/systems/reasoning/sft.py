@@ -17,8 +17,9 @@ from ...collectors.experience import Collect
 from ...core.state import State
 from ...core.stream import Stream
 from ...core.system import System
-from ...engines.imitation import imitation
-from ...engines.policy_gradient import Select, keep
+from ...engines.answers import by_score
+from ...engines.imitation import as_rewarded, imitation
+from ...engines.policy_gradient import Credit, Select, keep
 from ...losses import Loss
 from ...models.build import answer_state
 from ...models.weights import Weights
@@ -29,7 +30,7 @@ def sft(
     *, lr: float = 1e-5, prompts: int = 64, epochs: int = 1, minibatches: int = 1, micro: int | None = None,
     max_grad_norm: float = 1.0, temperature: float = 1.0, model: str | Weights | None = None,
     loss: Loss | None = None, select: Select = keep,
-    collect: Callable[..., Collect] = demonstrations,
+    collect: Callable[..., Collect] = demonstrations, credit: Credit = by_score(as_rewarded),
 ) -> System:  # fmt: skip
     """Supervised fine-tuning of a language model on a problem that can ``demonstrate(prompts) -> tokens, mask``.
 
@@ -44,12 +45,13 @@ def sft(
     loss           what replaces - A log pi, with A = 1
     select         (state, batch) -> batch: which answers are imitated
     collect        (prompts=) -> a collector of answers to imitate
+    credit         (state, batch) -> advantage
     """
 
     def init(problem: Any, rng: Stream) -> State:
         return answer_state(problem, rng, lr=lr, model=model, temperature=temperature)
 
     return imitation(  # <- the idea
-        init=init, collect=collect(prompts=prompts), select=select, loss=loss,
+        init=init, collect=collect(prompts=prompts), select=select, credit=credit, loss=loss,
         update=Epochs(epochs, minibatches, micro, max_grad_norm),
     )  # fmt: skip
