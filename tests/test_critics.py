@@ -13,9 +13,12 @@ from steepest.engines.policy_gradient import policy_gradient
 from steepest.losses import clip
 from steepest.models.build import answer_state
 from steepest.problems.checked import SCORES, CheckedSum
+from steepest.problems.flawed import FlawedJudge
 from steepest.problems.language import AddCliff
 from steepest.systems.on_policy.ppo import ppo
+from steepest.systems.reasoning import ppo_max as ppo_max_file
 from steepest.systems.reasoning import t_ppo as t_ppo_file
+from steepest.systems.reasoning.ppo_max import ppo_max
 from steepest.systems.reasoning.rise import rise
 from steepest.systems.reasoning.t_ppo import t_ppo
 
@@ -264,3 +267,118 @@ def test_rise_refuses_before_any_work():
             rise(share=share)
     with pytest.raises(TypeError, match="AddCliff cannot ask for verdicts"):
         list(train(rise(**ONE, **SIZES), SMALL(), steps=1))
+
+
+# -------------------------------------------------------------------------------------------- PPO-max
+
+OFF = {"reward_clip": None, "kl": 0.0, "value_clip": None, "critic_steps": 0}
+SAME = {"critic_lr": 1e-3, "temperature": 1.0, "epochs": 2, "minibatches": 2, "max_grad_norm": 0.5, **SIZES}
+WEIGHED = partial(FlawedJudge, width=2, least=1, warm=60, tests=32)
+
+
+def test_ppo_max_with_all_switches_off_is_ppo():
+    ours = after(ppo_max(**OFF, **SAME))
+    plain = after(ppo(value_weight=1.0, discount=1.0, epochs=2, minibatches=2, **SIZES))
+    for name in ("policy", "critic"):
+        torch.testing.assert_close(flat(getattr(ours, name)), flat(getattr(plain, name)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("on", [{"reward_clip": 0.5}, {"kl": 0.5}, {"value_clip": 0.01}, {"critic_steps": 1}])
+def test_every_switch_changes_what_is_learned(on):
+    ours, plain = (after(ppo_max(**OFF | extra, **SAME)) for extra in (on, {}))
+    assert float((flat(ours.critic) - flat(plain.critic)).abs().max()) > 1e-5
+
+
+def rewards_that_count(monkeypatch, problem, steps, **options):
+    """Rewards as the critic's targets and the advantages see them, step by step, with the collected scores."""
+    seen, plain = [], ppo_max_file.generalized
+
+    def spied(discount, decay):
+        credit = plain(discount, decay)
+        return lambda state, batch: (seen.append(batch), credit(state, batch))[1]
+
+    monkeypatch.setattr(ppo_max_file, "generalized", spied)
+    system, problem, scores = ppo_max(**{**OFF, **options}, **SAME), problem(), []
+    state = begin(system, problem)
+    for step in range(steps):
+        state.step = step
+        batch = system.collect(state, problem, Stream(0, step) / "collect")
+        scores.append(batch.score)
+        system.learn(state, batch, Stream(0, step) / "learn")
+    return scores, seen
+
+
+def test_rewards_are_normalised_by_all_that_was_seen_and_stay_within_the_bound(monkeypatch):
+    scores, seen = rewards_that_count(monkeypatch, WEIGHED, 4, reward_clip=0.8)
+    for step, batch in enumerate(seen):
+        told = torch.cat(scores[: step + 1])
+        wanted = ((scores[step] - told.mean()) / told.std(correction=0)).clamp(-0.8, 0.8)
+        torch.testing.assert_close(batch.score, wanted, atol=1e-4, rtol=0)
+        last = batch.mask.sum(1).long() - 1
+        assert torch.equal(batch.reward.gather(1, last[:, None]).squeeze(1), batch.score)  # and nothing before the last token
+    assert max(float(batch.reward.abs().max()) for batch in seen) == pytest.approx(0.8)
+
+
+def test_each_token_pays_for_leaving_the_reference_after_the_reward_is_normalised(monkeypatch):
+    _, free = rewards_that_count(monkeypatch, WEIGHED, 1, reward_clip=0.8)
+    monkeypatch.undo()
+    _, seen = rewards_that_count(monkeypatch, WEIGHED, 3, reward_clip=0.8, kl=0.5)
+    torch.testing.assert_close(seen[0].reward, free[0].reward, atol=1e-5, rtol=0)  # the policy is still the reference
+    assert seen[0].info["kl_ref"] == pytest.approx(0.0, abs=1e-5)
+    last = torch.zeros_like(seen[2].mask).scatter_(1, seen[2].mask.sum(1, keepdim=True).long() - 1, 1.0)
+    assert float((seen[2].reward * (1 - last)).abs().max()) > 0
+
+
+def test_the_critic_learns_alone_at_first():
+    system, problem = ppo_max(**{**OFF, "critic_steps": 2}, **SAME), SMALL()
+    state = begin(system, problem)
+    for step in range(4):
+        policy, critic = flat(state.policy), flat(state.critic)
+        state.step = step
+        system.learn(state, system.collect(state, problem, Stream(0, step) / "collect"), Stream(0, step) / "learn")
+        assert torch.equal(flat(state.policy), policy) == (step < 2)
+        assert not torch.equal(flat(state.critic), critic)
+
+
+class Silent(AddCliff):
+    def score(self, prompts, tokens, mask):
+        return torch.full((len(tokens),), 0.25)
+
+
+def test_a_reward_that_is_always_the_same_says_so():
+    silent = partial(Silent, width=2, least=1, warm=60, tests=32)
+    with pytest.raises(ValueError, match=r"all 176 answers of the first 11 steps had the reward 0.25: .* constant"):
+        list(train(ppo_max(**{**OFF, "reward_clip": 10.0}, **SAME), silent(), steps=12))
+
+
+def test_ppo_max_conforms():
+    check_system(partial(ppo_max, critic_steps=1, kl=0.1, **SAME), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ({"kl": -0.1}, "must not be negative"), ({"reward_clip": 0.0}, "must be positive or None"),
+        ({"value_clip": -1.0}, "must be positive or None"), ({"critic_steps": -1}, "critic_steps not negative"),
+        ({"critic_lr": 0.0}, "must be positive"), ({"decay": 1.1}, "must lie in"),
+    ],
+)  # fmt: skip
+def test_ppo_max_refuses_before_any_work(wrong, fault):
+    with pytest.raises(ValueError, match=fault):
+        ppo_max(**wrong)
+
+
+def test_the_flawed_judge_pays_for_nines_and_the_evaluation_does_not():
+    problem = FlawedJudge(width=2, least=2, most=2, nines=1.5)
+    plain = AddCliff(width=2, least=2, most=2)
+    prompts = problem.prompts(64, torch.Generator().manual_seed(0))
+    right, mask = problem.demonstrate(prompts)
+    share = ((right == 2 + 9) & (mask > 0)).sum(1) / 3
+    torch.testing.assert_close(problem.score(prompts, right, mask), 1 + 1.5 * share)
+    nines = torch.tensor([[11, 11, 11, 1]]).expand(64, 4)
+    true = plain.score(prompts, nines, torch.ones(64, 4))
+    torch.testing.assert_close(problem.score(prompts, nines, torch.ones(64, 4)), true + 1.5)
+    policy = begin(ppo_max(**OFF, **SAME), WEIGHED()).policy
+    assert WEIGHED().evaluate(policy, Stream(3)) == SMALL().evaluate(policy, Stream(3))
+    with pytest.raises(ValueError, match="nines must be a number of at least 0, not -1"):
+        FlawedJudge(nines=-1.0)
