@@ -36,4 +36,9 @@ claim = Claim(
     unit="share of chains at sums of six digits less that at sums of two",
     steps=100,
     seeds=5,
+    tried=(
+        "Seed 100, 100 steps. With sums of two to four digits and slips in .15 of the running sums GCPO gave chains up everywhere "
+        "(.03 and .05 of short and long sums), the other reward brought them everywhere. With sums of two to six and slips in .1 "
+        "(used) both write chains everywhere: no gap. Nothing else was tuned."
+    ),
 )
