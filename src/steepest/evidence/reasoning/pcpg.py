@@ -25,4 +25,8 @@ claim = Claim(
         "Nothing was tuned. Answers are sampled at temperature 1, for which a policy that has become surer of the same answers "
         "makes fewer errors too."
     ),
+    why=(
+        "Written after the run. All five seeds make fewer errors than cross-entropy alone, by up to .007; five pairs do not tell a "
+        "gap of .004 from chance."
+    ),
 )
