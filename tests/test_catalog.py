@@ -264,3 +264,14 @@ def test_a_dotted_name_is_the_users_own():
     for bad in ("tests.claims.nothing", "no.such.module"):
         with pytest.raises(ValueError, match=r"MODULE.FUNCTION, importable"):
             find_system(bad)
+
+
+def test_every_system_with_a_claim_trains_where_its_claim_does():
+    """`steepest train NAME` asks for no problem: the claim's has a name of the command line."""
+    from steepest.app.names import all_systems, find_claim
+    from steepest.app.plan import usual_problem
+
+    claims = {name: claim for name in all_systems() if (claim := find_claim(name)) is not None}
+    assert len(claims) > 50
+    assert all(usual_problem(claim) for claim in claims.values())
+    assert find_claim("compute_optimal_tts") is None  # an analysis alone

@@ -118,8 +118,8 @@ def find_claim(name: str) -> Claim | None:
     family = all_systems().get(name)
     if family is None or not (HOME / "evidence" / family / f"{name}.py").exists():
         return None
-    claim = importlib.import_module(f"steepest.evidence.{family}.{name}").claim
-    return claim if claim.ours.func is find_system(name) else None
+    claim = getattr(importlib.import_module(f"steepest.evidence.{family}.{name}"), "claim", None)  # it may be an analysis alone
+    return claim if claim is not None and claim.ours.func is find_system(name) else None
 
 
 def problem_name(make: Any) -> str:

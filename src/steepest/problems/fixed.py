@@ -10,18 +10,19 @@ from torch import Tensor
 
 from ..core.problem import Language, Pool, Prompts, Warmup
 from ..core.stream import Stream
+from .language import AddCliff
 
 
 @dataclass(frozen=True)
 class Fixed(Pool):
     """`count` training prompts of a problem, numbered; evaluations ask what the problem itself would.
 
-    problem  any Language problem
+    problem  any Language problem, said in Python; on the command line that of the system's claim
     count    prompts
     seed     of the draw
     """
 
-    problem: Language
+    problem: Language = AddCliff()  # noqa: RUF009  frozen
     count: int = 128
     seed: int = 0
 

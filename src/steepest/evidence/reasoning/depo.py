@@ -10,7 +10,7 @@ from ..claim import Claim, final
 
 claim = Claim(
     says="Trained on a fifth of the prompts, and on fewer of them in every epoch, DEPO becomes no worse than GRPO on all by .05.",
-    problem=partial(Fixed, AddCliff(most=5), 256),
+    problem=partial(Fixed, problem=AddCliff(most=5), count=256),
     ours=partial(depo, kl=0.0, lr=3e-4, prompts=16, group=8),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=16, group=8),
     measure=final("accuracy"),

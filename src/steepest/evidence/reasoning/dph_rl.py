@@ -10,7 +10,7 @@ from ..claim import Claim, final
 
 claim = Claim(
     says="Where four strategies are right in turn, DPH-RL keeps the chance that one of 16 answers is right, which GRPO loses.",
-    problem=partial(Fixed, ModeLottery(), 128),
+    problem=partial(Fixed, problem=ModeLottery(), count=128),
     ours=partial(dph_rl, eta=0.2, mastered=0.25, lr=3e-4, prompts=8, group=8, rehearse=16),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=8, group=8),
     measure=final("pass@16"),

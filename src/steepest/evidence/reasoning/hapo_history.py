@@ -15,7 +15,7 @@ def brevity(run: Run) -> float:
 
 claim = Claim(
     says="Sums that may be answered at once or by a long chain HAPO answers in fewer tokens than GRPO.",
-    problem=partial(Fixed, ChainSum(width=3, warm=400), 96),
+    problem=partial(Fixed, problem=ChainSum(width=3, warm=400), count=96),
     ours=partial(hapo_history, kl=0.0, lr=3e-4, prompts=8, group=8),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=8, group=8),
     measure=brevity,

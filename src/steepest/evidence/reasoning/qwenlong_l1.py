@@ -21,7 +21,7 @@ claim = Claim(
         "Of 60 updates, 20 on sums of 3 digits, 20 on 4 and 20 on 5, the latter with a quarter of earlier hard ones, lead to more "
         "right answers at 5 digits than 60 updates on 5 digits."
     ),
-    problem=partial(Fixed, AddCliff(most=5), 256),
+    problem=partial(Fixed, problem=AddCliff(most=5), count=256),
     ours=partial(
         qwenlong_l1, bounds=(3, 4, 5), ends=(20, 40), size=digits, lr=3e-4, prompts=16, group=8, minibatches=1, soft=0.01, rounds=3
     ),

@@ -10,7 +10,7 @@ from ..claim import Claim, final
 
 claim = Claim(
     says="From as many fresh answers ReMix, which uses old ones again, becomes better than GRPO.",
-    problem=partial(Fixed, ShortCliff(least=2, most=2), 64),
+    problem=partial(Fixed, problem=ShortCliff(least=2, most=2), count=64),
     ours=partial(remix, mix=0.4, restart=50, beta=0.0, lr=3e-4, prompts=10, group=8, epochs=2),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=6, group=8),
     measure=final("accuracy"),

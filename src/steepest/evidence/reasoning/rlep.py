@@ -9,7 +9,7 @@ from ..claim import Claim, final
 
 claim = Claim(
     says="With two successes of a first run in each group, a second run from the same weights becomes better than without.",
-    problem=partial(Fixed, ShortCliff(least=2, most=2), 64),
+    problem=partial(Fixed, problem=ShortCliff(least=2, most=2), count=64),
     ours=partial(rlep, harvest=40, replay=2, lr=3e-4, prompts=8, group=8),
     baseline=partial(rlep, harvest=40, replay=0, lr=3e-4, prompts=8, group=8),
     measure=final("accuracy"),

@@ -10,7 +10,7 @@ from ..claim import Claim, final
 
 claim = Claim(
     says="Where a third of the prompts are too hard to teach anything and a third too easy, asking what teaches becomes better.",
-    problem=partial(Fixed, ShortCliff(least=1, most=3), 192),
+    problem=partial(Fixed, problem=ShortCliff(least=1, most=3), count=192),
     ours=partial(sec, tau=0.2, kl=0.0, lr=3e-4, prompts=8, group=8),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=8, group=8),
     measure=final("accuracy"),

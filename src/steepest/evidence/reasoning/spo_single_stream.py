@@ -10,7 +10,7 @@ from ..claim import Claim, final
 
 claim = Claim(
     says="From as many answers to the same 128 sums SPO, with one answer a prompt, becomes better than GRPO with groups of 8.",
-    problem=partial(Fixed, ShortCliff(least=1, most=2), 128),
+    problem=partial(Fixed, problem=ShortCliff(least=1, most=2), count=128),
     ours=partial(spo_single_stream, lr=3e-4, prompts=64, minibatches=1, first=8),
     baseline=partial(grpo, kl=0.0, lr=3e-4, prompts=8, group=8),
     measure=final("accuracy"),
