@@ -71,17 +71,19 @@ def of(record: dict[str, Any], treatment: str, name: str) -> list[float]:
 
 
 def tabulate(record: dict[str, Any], console: Console) -> None:
-    """Mean and standard deviation over seeds of what was measured of each treatment, and the fit."""
-    table = Table("treatment", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in numbers(record):
+    """Mean and standard deviation over seeds of what was measured of each treatment, and the fit. The longer list goes down."""
+    names, told = [one["name"] for one in record["treatments"]], numbers(record)
+    down, across = (names, told) if len(told) <= len(names) else (told, names)
+    table = Table("treatment" if down is names else "", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in across:
         table.add_column(escape(name), justify="right")
-    for one in record["treatments"]:
+    for row in down:
         cells = []
-        for name in numbers(record):
-            values = of(record, one["name"], name)
+        for column in across:
+            values = of(record, row, column) if down is names else of(record, column, row)
             spread = f" [dim]± {statistics.stdev(values):.2g}[/]" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.4g}{spread}")
-        table.add_row(escape(one["name"]), *cells)
+        table.add_row(escape(row), *cells)
     console.print(table)
     console.print(f"mean ± standard deviation over {len(record['seeds'])} seed(s)", style="dim", highlight=False)
     fit = record["fit"]
