@@ -10,7 +10,7 @@ from steepest.app import losses
 
 CELLS = Path(__file__).parent / "losses"
 SAID = {
-    "text": "Tokens: sums of two digits, the share of right sampled answers on fresh prompts.",
+    "text": "Tokens: sums of 3 to 6 digits, the share of right sampled answers on fresh prompts.",
     "control": "Actions: the mean return of greedy episodes, 500 at most.",
     "denoising": "Denoising steps of a diffusion policy that was cloned from demonstrations: the share of episodes at a goal.",
 }

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ...collectors.generate import generate
+from ...collectors.generate import Gather, generate
 from ...core.batch import Batch, at_end
 from ...core.state import State
 from ...core.stream import Stream
@@ -37,7 +37,7 @@ def ppo_max(
     *, reward_clip: float | None = 10.0, kl: float = 0.02, clip_range: float = 0.2, value_clip: float | None = 0.2,
     value_weight: float = 1.0, critic_steps: int = 50, discount: float = 1.0, decay: float = 0.95, lr: float = 5e-7,
     critic_lr: float = 1.5e-6, prompts: int = 128, group: int = 1, epochs: int = 1, minibatches: int = 4,
-    max_grad_norm: float = 1.0, temperature: float = 0.8, model: str | None = None,
+    max_grad_norm: float = 1.0, temperature: float = 0.8, model: str | None = None, collect: Gather = generate,
 ) -> System:  # fmt: skip
     """PPO with a critic on whole answers, held steady.
 
@@ -59,6 +59,7 @@ def ppo_max(
     max_grad_norm  the gradient is scaled down to this norm
     temperature    of sampling (authors' code: 0.8)
     model          a folder or hub id of weights, or a configuration; None: the problem's own
+    collect        (prompts=, group=) -> a collector of answers
     """
     if not clip_range > 0 or not critic_lr > 0 or critic_steps < 0:
         raise ValueError(
@@ -96,6 +97,6 @@ def ppo_max(
         return fit(state, CriticObjective(value_weight * error) if alone else objective, batch, rng)
 
     return policy_gradient(
-        init=init, collect=generate(prompts=prompts, group=group), select=select,
+        init=init, collect=collect(prompts=prompts, group=group), select=select,
         credit=generalized(discount, decay), loss=clip(low=clip_range, high=clip_range) + value_weight * error, update=update,
     )  # fmt: skip
