@@ -34,8 +34,8 @@ class Kind:
 
 # The only settings of the table. A loss has its own defaults, which are its paper's; none was tuned.
 KINDS = (
-    Kind("text", "grpo", "ShortCliff(least=2,most=2)", "accuracy", 60, (
-        ("kl", 0.0), ("lr", 3e-4), ("prompts", 8), ("group", 8), ("epochs", 2), ("minibatches", 2))),
+    Kind("text", "grpo", "AddCliff", "accuracy", 60, (
+        ("kl", 0.0), ("lr", 3e-4), ("prompts", 16), ("group", 8), ("epochs", 2), ("minibatches", 2))),
     Kind("control", "ppo", "CartPole-v1", "return", 30, (
         ("lr", 1e-3), ("envs", 8), ("horizon", 128), ("epochs", 4), ("minibatches", 4))),
     Kind("denoising", "dppo", "MultiReach2D", "success", 8, (("lr", 3e-4), ("envs", 64), ("pretrain", 600))),
