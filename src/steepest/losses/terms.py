@@ -112,11 +112,15 @@ class Loss:
         self.fn, self.needs, self.name = fn, needs, name
 
     def __call__(self, terms: Any) -> Value:
+        absent = set[str]()
         for need in self.needs:
             if need == "whole" and terms.whole is None:
                 terms = replace(terms, whole=terms.detached())
             elif getattr(terms, need, None) is None and need not in getattr(terms, "extra", ()):
-                raise Missing(f"the loss {self.name} needs Terms.{need}, which is None: {WAY_OUT.get(need, COLUMN)}")
+                absent.add(need)
+        if absent:  # say the same one in every process: of a critic's loss the critic, not the target that would follow from it
+            need = next((name for name in WAY_OUT if name in absent), min(absent))
+            raise Missing(f"the loss {self.name} needs Terms.{need}, which is None: {WAY_OUT.get(need, COLUMN)}")
         out = self.fn(terms)
         return Value(*out) if isinstance(out, tuple) else Value(out, {})
 
