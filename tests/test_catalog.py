@@ -275,3 +275,13 @@ def test_every_system_with_a_claim_trains_where_its_claim_does():
     assert len(claims) > 50
     assert all(usual_problem(claim) for claim in claims.values())
     assert find_claim("compute_optimal_tts") is None  # an analysis alone
+
+
+def test_show_tells_what_an_analysis_found(steepest):
+    status, out, _ = steepest("show compute_optimal_tts")
+    assert status == 0
+    assert "compute_optimal_tts.analysis.json" in out
+    assert "not run yet" not in out
+    status, out, _ = steepest("show rls_razor")
+    assert "shown: gap" in out
+    assert "rls_razor.analysis.json" in out

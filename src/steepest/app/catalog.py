@@ -294,7 +294,19 @@ class Show:
         return 0
 
 
+def analysed(entry: Entry) -> list[str]:
+    """What `steepest analyse` asked and found, and where; nothing where it was not run."""
+    path = entry.claim.with_suffix(".analysis.json")
+    if not path.exists():
+        return []
+    read = json.loads(path.read_text(encoding="utf-8"))
+    return [read["asks"], *([read["finds"]] if read["finds"] else []), f"{path}    (steepest analyse {entry.slug})"]
+
+
 def says(entry: Entry, record: dict[str, Any] | None) -> str:
+    told = analysed(entry)
+    if record is None and told:
+        return escape("\n".join(told))
     if record is None:
         return f"a claim, not run yet: {entry.claim}" if entry.claim.exists() else "no claim yet"
     gap = f"gap {record['gap']:+.4g}, 95 % interval [{record['low']:.4g}, {record['high']:.4g}] over {len(record['seeds'])} seeds"
@@ -303,5 +315,6 @@ def says(entry: Entry, record: dict[str, Any] | None) -> str:
         f"{record['verdict']}: {gap} ({record['unit']}), {record['date'][:10]}",
         record["why"],
         str(entry.record),
+        *told,
     ]
     return escape("\n".join(line for line in lines if line))
