@@ -100,7 +100,7 @@ def test_the_command_writes_a_record_and_a_picture(steepest, tmp_path):
     assert (tmp_path / "there" / "claims.analysis.png").stat().st_size > 10_000
     status, _, err = steepest("analyse grpo")
     assert status == 2
-    assert "defines no `analysis" in err
+    assert "grpo has no analysis: it is a" in err
 
 
 def test_without_a_fit_every_number_is_drawn_by_treatment(tmp_path):

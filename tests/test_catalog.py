@@ -282,6 +282,9 @@ def test_show_tells_what_an_analysis_found(steepest):
     assert status == 0
     assert "compute_optimal_tts.analysis.json" in out
     assert "not run yet" not in out
+    assert "steepest analyse compute_optimal_tts" in out
+    assert "steepest reproduce" not in out
+    assert steepest("reproduce compute_optimal_tts")[0] == 2
     status, out, _ = steepest("show rls_razor")
     assert "shown: gap" in out
     assert "rls_razor.analysis.json" in out

@@ -39,7 +39,7 @@ class Analyse:
     json: bool = False
 
     def run(self) -> int:
-        module, family, slug = locate(self.name)
+        module, family, slug = locate(self.name, "analysis")
         from ..evidence.analysis import analyse, find
         from ..evidence.run import folder, write
 

@@ -52,6 +52,10 @@ class Entry:
     def record(self) -> Path:
         return self.claim.with_suffix(".json")
 
+    def holds(self, name: str) -> bool:
+        """Whether the file of its evidence defines a `claim`, or an `analysis`."""
+        return self.claim.exists() and re.search(rf"^{name} = ", self.claim.read_text(encoding="utf-8"), re.M) is not None
+
 
 def entries() -> list[Entry]:
     """Every system: the papers of the catalog in its order, then the baselines."""
@@ -289,7 +293,8 @@ class Show:
             console.print("Options without dashes are slots: they take functions, in Python.\n")
         console.print(
             f"run it: steepest train {entry.slug}"
-            + (f"    test its claim: steepest reproduce {entry.slug}" if entry.claim.exists() else "")
+            + (f"    test its claim: steepest reproduce {entry.slug}" if entry.holds("claim") else "")
+            + (f"    its analysis: steepest analyse {entry.slug}" if entry.holds("analysis") else "")
         )
         return 0
 
@@ -300,7 +305,7 @@ def analysed(entry: Entry) -> list[str]:
     if not path.exists():
         return []
     read = json.loads(path.read_text(encoding="utf-8"))
-    return [read["asks"], *([read["finds"]] if read["finds"] else []), f"{path}    (steepest analyse {entry.slug})"]
+    return [read["asks"], *([read["finds"]] if read["finds"] else []), str(path)]
 
 
 def says(entry: Entry, record: dict[str, Any] | None) -> str:
@@ -308,7 +313,7 @@ def says(entry: Entry, record: dict[str, Any] | None) -> str:
     if record is None and told:
         return escape("\n".join(told))
     if record is None:
-        return f"a claim, not run yet: {entry.claim}" if entry.claim.exists() else "no claim yet"
+        return f"a claim, not run yet: {entry.claim}" if entry.holds("claim") else "no claim yet"
     gap = f"gap {record['gap']:+.4g}, 95 % interval [{record['low']:.4g}, {record['high']:.4g}] over {len(record['seeds'])} seeds"
     lines = [
         record["says"],

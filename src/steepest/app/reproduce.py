@@ -60,8 +60,8 @@ class Reproduce:
         return 0
 
 
-def locate(name: str) -> tuple[str, str, str]:
-    """The module of a claim, its family and its slug; raises ValueError where there is none."""
+def locate(name: str, what: str = "claim") -> tuple[str, str, str]:
+    """The module of a claim, or of an analysis, its family and its slug; raises ValueError where there is none."""
     if "." in name:
         return name, "", name.split(".")[-1]
     entry = catalog.find(name)
@@ -69,8 +69,8 @@ def locate(name: str) -> tuple[str, str, str]:
         raise ValueError(
             f"{name} ({entry.title}) is planned and has no file yet. `steepest list --state built` names what can be run"
         )
-    if not entry.claim.exists():
-        raise ValueError(f"{name} has no claim: it is a {entry.kind}. A claim of it would be {entry.claim}")
+    if not entry.holds(what):
+        raise ValueError(f"{name} has no {what}: it is a {entry.kind}. It would stand in {entry.claim}")
     return f"steepest.evidence.{entry.family}.{entry.slug}", entry.family, entry.slug
 
 
