@@ -12,7 +12,8 @@ from ..core.problem import Language, Prompts
 from ..core.state import State
 from ..core.stream import Stream
 from .experience import Collect
-from .generate import Gather, asked_of, generate, repeat, scored
+from .generate import Gather, asked_of, generate, repeat
+from .prefixes import continued
 
 
 def beside_contrast(count: int = 4, gather: Gather = generate) -> Gather:
@@ -46,13 +47,7 @@ def beside_contrast(count: int = 4, gather: Gather = generate) -> Gather:
     return kept
 
 
-@torch.no_grad()
 def opened(state: State, problem: Language, asked: Prompts, opening: tuple[int, ...], rng: Stream) -> Tensor:
     """Scores [N] of one answer to each prompt that begins with the tokens `opening`."""
-    device = state.device
     head = torch.tensor(opening).expand(len(asked.ids), -1)
-    ids, mask = torch.cat([asked.ids, head], 1), torch.cat([asked.mask, torch.ones(head.shape)], 1)
-    obs = {"ids": ids.to(device), "mask": mask.to(device)}
-    tokens, made, _ = (x.cpu() for x in state.policy.sample(obs, rng.torch(device)))
-    tokens, made = torch.cat([head, tokens], 1), torch.cat([torch.ones(head.shape), made], 1)
-    return scored(problem, asked, tokens[:, : problem.max_new], made[:, : problem.max_new])[0]
+    return continued(state, problem, asked, head, torch.full((len(head),), len(opening)), rng).score.cpu()

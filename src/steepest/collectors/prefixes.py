@@ -15,10 +15,20 @@ from .generate import scored
 def extended(prompts: Prompts, tokens: Tensor, length: Tensor) -> Prompts:
     """The prompts, each followed by the first `length` [N] of its `tokens` [N, T]; again padded on the left."""
     said = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
-    mask = torch.cat([prompts.mask, said.to(prompts.mask)], 1)
-    order = mask.argsort(dim=1, stable=True)  # what is not there goes to the left
-    order = order[:, order.shape[1] - int(mask.sum(1).max()) :]
-    return Prompts(torch.cat([prompts.ids, tokens], 1).gather(1, order), mask.gather(1, order), prompts.key)
+    ids, mask = torch.cat([prompts.ids, tokens], 1), torch.cat([prompts.mask, said.to(prompts.mask)], 1)
+    return Prompts(*trimmed(*leftmost(ids, mask)), prompts.key)
+
+
+def leftmost(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Texts [N, L] whose padding, wherever it stood, stands on the left."""
+    order = mask.long().argsort(dim=1, stable=True)
+    return ids.gather(1, order), mask.gather(1, order)
+
+
+def trimmed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Without columns that are padding in all rows."""
+    spare = mask.shape[1] - int(mask.sum(1).max())
+    return ids[:, spare:], mask[:, spare:]
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from ..core.system import System, holding
 from ..memory.latest import Latest
 from .experience import Collect, positive
 from .generate import Ask, drawn, repeat, scored
+from .prefixes import leftmost, trimmed
 
 
 def windows(*, window: int, prompts: int = 16, group: int = 8, ask: Ask = drawn) -> Collect:
@@ -110,15 +111,3 @@ def aligned(x: Tensor, like: Tensor) -> Tensor:
             f"a prompt of {x.shape[1]} tokens does not fit the memory, which has room for {like.shape[1]}: raise `room`"
         )
     return pad(x, (short, 0)).to(like)
-
-
-def leftmost(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Texts [N, L] whose padding, wherever it stood, stands on the left."""
-    order = mask.long().argsort(dim=1, stable=True)
-    return ids.gather(1, order), mask.gather(1, order)
-
-
-def trimmed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Without columns that are padding in all rows."""
-    width = int(mask.sum(1).max())
-    return ids[:, -width:], mask[:, -width:]
