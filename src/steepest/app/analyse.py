@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import textwrap
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .reproduce import locate, watched
+from .reproduce import locate, put_down, watched
 
 # Okabe and Ito's, which the colour-blind tell apart
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98", "#000000")
@@ -41,7 +40,7 @@ class Analyse:
     def run(self) -> int:
         module, family, slug = locate(self.name, "analysis")
         from ..evidence.analysis import analyse, find
-        from ..evidence.run import folder, write
+        from ..evidence.run import folder
 
         analysis = find(module)
         console = Console(stderr=self.json)
@@ -49,14 +48,9 @@ class Analyse:
         total = len(analysis.treatments) * (self.seeds or analysis.seeds)
         with watched(f"{slug}: runs", total, console) as tell:
             findings = analyse(module, self.seeds, self.workers, tell)
-        out = self.out or folder(family)
-        record, picture = out / f"{slug}.analysis.json", out / f"{slug}.analysis.png"
-        write(findings, record)
-        draw(dataclasses.asdict(findings), picture)
+        put_down(findings, self.out or folder(family), f"{slug}.analysis", draw, tabulate, console)
         if self.json:
             print(findings.json(), end="")
-        tabulate(dataclasses.asdict(findings), console)
-        console.print(f"record  {record}\npicture {picture}", highlight=False, soft_wrap=True)
         return 0
 
 

@@ -19,6 +19,8 @@ from rich.table import Table
 
 from . import catalog
 
+Draw = Callable[[dict[str, Any], Path], None]
+Tabulate = Callable[[dict[str, Any], Console], None]
 OURS, THEIRS, QUIET = "#0072b2", "#d55e00", "#8a8f98"
 
 
@@ -41,7 +43,7 @@ class Reproduce:
 
     def run(self) -> int:
         module, family, slug = locate(self.name)
-        from ..evidence.run import find, folder, reproduce, write
+        from ..evidence.run import find, folder, reproduce
 
         claim = find(module)
         console = Console(stderr=self.json)
@@ -49,14 +51,9 @@ class Reproduce:
         total = 2 * (self.seeds or claim.seeds)
         with watched(f"{slug}: runs", total, console) as tell:
             outcome = reproduce(module, self.seeds, self.workers, tell)
-        out = self.out or folder(family)
-        record, picture = out / f"{slug}.json", out / f"{slug}.png"
-        write(outcome, record)
-        draw(dataclasses.asdict(outcome), picture)
+        put_down(outcome, self.out or folder(family), slug, draw, tabulate, console)
         if self.json:
             print(outcome.json(), end="")
-        tabulate(dataclasses.asdict(outcome), console)
-        console.print(f"record  {record}\npicture {picture}", highlight=False, soft_wrap=True)
         return 0
 
 
@@ -92,6 +89,17 @@ def watched(title: str, total: int, console: Console) -> Iterator[Callable[[Any]
             bars.update(whole, completed=round(sum(share.values()), 1))
 
         yield tell
+
+
+def put_down(said: Any, out: Path, name: str, draw: Draw, tabulate: Tabulate, console: Console) -> None:
+    """Write the record of an outcome or of findings and its picture, then show it as a table."""
+    from ..evidence.run import write
+
+    record, picture, fields = out / f"{name}.json", out / f"{name}.png", dataclasses.asdict(said)
+    write(said, record)
+    draw(fields, picture)
+    tabulate(fields, console)
+    console.print(f"record  {record}\npicture {picture}", highlight=False, soft_wrap=True)
 
 
 def names(record: dict[str, Any]) -> tuple[str, str]:
